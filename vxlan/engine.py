@@ -1,0 +1,215 @@
+"""The boundary between what moves packets and what governs it.
+
+Theory of operation
+===================
+
+An engine carries frames between TAPs and the underlay.  There are two with the
+same behaviour: `python` (vxlan/pyengine.py, the specification, to be read) and
+`fastpath` (vxlan._fastpath, compiled).  The node never needs to know which runs.
+
+The contract:
+
+- The caller owns every descriptor.  It opens sockets and TAPs, hands them over,
+  and closes them after `stop` or `detach` has returned; an engine closes none.
+- Tables are written only through the engine, from one thread: the event loop's.
+- `encap` and `decap` are the data path without input and output.  They change
+  tables and counters exactly as live traffic does, and need neither root nor TAP.
+- A frame or datagram that is passed in is never changed; what is returned is new.
+- Every packet leaves or is counted under one `Drop` reason.  No input and no
+  error of the operating system ends the engine.
+- `on_events` is called in the event loop's thread.  What it raises is a bug.
+- After `start`, traffic moves until `stop`; both may be called once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from vxlan.drop import Counters
+    from vxlan.event import Event
+    from vxlan.fdb import FdbEntry, Remote, State
+    from vxlan.tap import Tap
+    from vxlan.underlay import Underlay
+
+EngineName = Literal["python", "fastpath"]
+
+
+class EngineUnavailable(Exception):
+    """The engine that was asked for cannot run here; the text says why and what to do."""
+
+
+class Datagram(NamedTuple):
+    """One outer UDP payload and the outer header fields that matter.
+
+    On the encap side `remote` is the destination, `flow` the 32-bit hash of the
+    inner flow that chooses the source port, `tos` and `ttl` what the outer header
+    shall carry.  On the decap side `remote` is the source, `tos` what the outer
+    header carried, and `flow` and `ttl` are 0.
+    """
+
+    remote: Remote
+    payload: bytes
+    flow: int = 0
+    tos: int = 0
+    ttl: int = 0
+
+
+class Frame(NamedTuple):
+    """One inner Ethernet frame that is to be written to the TAP of segment `vni`."""
+
+    vni: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one segment does; the words are those of `ip link add type vxlan`.
+
+    mtu           overlay MTU in bytes: the longest inner packet, headers of
+                  Ethernet and VLAN tags not counted
+    max_frame     the longest inner frame that the paths carry, all headers
+                  counted; 0 = mtu + 14, so that a tag takes from the packet
+    ageing        seconds; 0 = never
+    maxaddress    bound of the FDB, entries
+    accept        "known": only datagrams from remotes of this segment
+    vlan          "carry" tags as they are, or "drop" tagged frames
+    reserved_bits "ignore" (RFC 7348) or "strict" (the kernel driver)
+    ttl, tos      of the outer header; None = inherit from the inner packet
+    """
+
+    mtu: int = 1450
+    max_frame: int = 0
+    learning: bool = True
+    ageing: float = 300.0
+    maxaddress: int = 65536
+    accept: Literal["known", "any"] = "known"
+    vlan: Literal["carry", "drop"] = "carry"
+    reserved_bits: Literal["ignore", "strict"] = "ignore"
+    ttl: int | None = 64
+    tos: int | None = 0
+
+
+@dataclass(slots=True)
+class EngineInfo:
+    """What the engine is and what the kernel granted it.  Shown by `pyvxlan show`.
+
+    `fallbacks` holds one sentence for each thing that was wanted and not granted.
+    """
+
+    name: EngineName
+    why: str
+    granted: dict[str, bool | int | str] = field(default_factory=dict)
+    fallbacks: list[str] = field(default_factory=list)
+
+
+OnEvents = Callable[[Sequence["Event"]], None]
+
+
+class Engine(Protocol):
+    """What the node asks of whatever moves packets.  Times are monotonic seconds."""
+
+    info: EngineInfo
+
+    # -- tables; KeyError for a VNI that was not added ---------------------------
+
+    def add_segment(self, vni: int, policy: Policy) -> None:
+        """Begin to serve a VNI.  ValueError if it is there already."""
+
+    def set_policy(self, vni: int, policy: Policy, now: float) -> None:
+        """Change a segment without losing entries or counters."""
+
+    def remove_segment(self, vni: int) -> None:
+        """Forget a VNI; datagrams for it are dropped from now on."""
+
+    def set_own_macs(self, vni: int, macs: Iterable[bytes]) -> None:
+        """The MACs of this host's own devices: a frame from them is a loop."""
+
+    def add_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        """Add to the flood list.  False if it was there, or is one of our addresses."""
+
+    def del_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        """Take from the flood list.  False if it was not there."""
+
+    def remotes(self, vni: int) -> tuple[Remote, ...]:
+        """The flood list."""
+
+    def fdb_set(
+        self, vni: int, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str, now: float
+    ) -> FdbEntry:
+        """Write a claim (see vxlan/fdb.py); the entry that speaks.  Raises FdbFull."""
+
+    def fdb_remove(
+        self, vni: int, mac: bytes, now: float, state: State | None = None
+    ) -> FdbEntry | None:
+        """Withdraw a claim; None if there was none."""
+
+    def fdb_flush(
+        self, vni: int, now: float, *, state: State | None = None, address: str | None = None
+    ) -> int:
+        """Withdraw all claims of a state and of a remote; how many."""
+
+    def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
+        """A copy of one entry."""
+
+    def fdb_dump(self, vni: int) -> list[FdbEntry]:
+        """A copy of all entries."""
+
+    def counters(self, vni: int | None) -> Mapping[str, Counters]:
+        """By underlay address, "local" and "other"; None: what reached no segment."""
+
+    def peers_up(self) -> Mapping[str, bool]:
+        """Underlay address -> heard since the last error that named it."""
+
+    # -- the data path without input and output -----------------------------------
+
+    def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
+        """Frames from the TAP of `vni` -> datagrams for the underlay."""
+
+    def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
+        """Datagrams from the underlay -> frames for TAPs."""
+
+    def tick(self, now: float) -> None:
+        """Let time pass: ageing."""
+
+    def drain_events(self) -> list[Event]:
+        """Take out what happened since the last call."""
+
+    # -- input and output ------------------------------------------------------------
+
+    def start(self, underlay: Underlay, on_events: OnEvents) -> None:
+        """Begin to move packets, in the running event loop."""
+
+    def attach(self, vni: int, tap: Tap) -> None:
+        """Connect a TAP to a segment; a TAP attached before is let go."""
+
+    def detach(self, vni: int) -> None:
+        """Let go of a segment's TAP."""
+
+    def stop(self) -> None:
+        """End within a second; afterwards no descriptor is touched."""
+
+
+def choose_engine(
+    wanted: Literal["auto", "python", "fastpath"], local: Iterable[str], port: int
+) -> Engine:
+    """An engine for a VTEP with the underlay addresses `local` and UDP port `port`.
+
+    "auto" takes the fastpath wherever it was built.  Raises EngineUnavailable.
+    """
+    from vxlan.pyengine import PythonEngine
+
+    if wanted == "python":
+        return PythonEngine(local, port, why="asked for")
+    try:
+        from vxlan._fastpath import FastEngine
+    except ImportError as error:
+        why = f"the extension vxlan._fastpath is not built here ({error})"
+        if wanted == "fastpath":
+            raise EngineUnavailable(
+                f"engine fastpath: {why}; install with a C compiler, or use --engine python"
+            ) from error
+        return PythonEngine(local, port, why=f"fastpath not available: {why}")
+    return FastEngine(local, port, why="asked for" if wanted == "fastpath" else "built here")

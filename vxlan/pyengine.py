@@ -1,0 +1,269 @@
+"""The readable engine: a loop that carries frames between TAPs and the underlay.
+
+Theory of operation
+===================
+
+    TAP ---read--> Vtep.encap --send--> underlay        _drain_tap
+    TAP <--write-- Vtep.decap <--recv-- underlay        _drain_receiver
+
+All rules are in `Vtep`; this file moves bytes.  One thread, one event loop, and
+three kinds of descriptor to watch: TAPs, receive sockets, and the error queues
+of the sockets that send.
+
+When a descriptor is readable it is drained until it would block, but at most
+`BATCH` times, so that a flood on one side cannot starve the other; what is left
+is still readable and comes next time round.  Nothing is queued here: a frame is
+either taken by the kernel at once or counted as discarded.  A dataplane that
+queues adds latency and hides overload; the sender's TCP reads the loss and slows
+down.
+
+The descriptors are watched through an epoll of our own, and the event loop
+watches that one.  libuv, which is under uvloop, gives up a descriptor for good at
+its first POLLERR, and POLLERR is how a deleted TAP and an ICMP error announce
+themselves.  An epoll descriptor merely becomes readable.
+
+No error ends the loop.  What the kernel refuses is counted under the reason that
+`Tap.write` and `Underlay.send` return; a TAP that was deleted is let go and
+reported, and the node makes a new one; a remote that the underlay calls
+unreachable is reported, and traffic to it is still tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import errno
+import select
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socket import socket
+from typing import TYPE_CHECKING
+
+from vxlan.drop import Counters, Drop
+from vxlan.engine import Datagram, EngineInfo, Frame, OnEvents, Policy
+from vxlan.event import Event, EventKind
+from vxlan.fdb import FdbEntry, Remote, State
+from vxlan.offload import VNET_HLEN, vnet_header
+from vxlan.tap import Tap, TapLost
+from vxlan.vtep import Vtep
+
+if TYPE_CHECKING:
+    from vxlan.underlay import PathError, Underlay
+
+BATCH = 64
+"""How many reads of one descriptor in a row."""
+
+TICK = 1.0
+"""Seconds between two looks at what has aged."""
+
+
+class PythonEngine:
+    """The Engine contract (vxlan/engine.py) on `Vtep` and an event loop."""
+
+    def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
+        self.vtep = Vtep(local, port)
+        self.info = EngineInfo("python", why)
+        self._taps: dict[int, Tap] = {}
+        self._drains: dict[int, Callable[[], None]] = {}
+        self._epoll: select.epoll | None = None
+
+    # -- tables ------------------------------------------------------------------------
+
+    def add_segment(self, vni: int, policy: Policy) -> None:
+        self.vtep.add_segment(vni, policy)
+
+    def set_policy(self, vni: int, policy: Policy, now: float) -> None:
+        self.vtep.segments[vni].set_policy(policy, now)
+
+    def remove_segment(self, vni: int) -> None:
+        self.detach(vni)
+        self.vtep.remove_segment(vni)
+
+    def set_own_macs(self, vni: int, macs: Iterable[bytes]) -> None:
+        self.vtep.segments[vni].own_macs = frozenset(macs)
+
+    def add_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        return self.vtep.add_remote(vni, remote, now)
+
+    def del_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        return self.vtep.segments[vni].del_remote(remote, now)
+
+    def remotes(self, vni: int) -> tuple[Remote, ...]:
+        return self.vtep.segments[vni].flood_list
+
+    def fdb_set(
+        self, vni: int, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str, now: float
+    ) -> FdbEntry:
+        return copy.copy(self.vtep.segments[vni].fdb.set(mac, remotes, state, source, now))
+
+    def fdb_remove(
+        self, vni: int, mac: bytes, now: float, state: State | None = None
+    ) -> FdbEntry | None:
+        return self.vtep.segments[vni].fdb.remove(mac, now, state=state)
+
+    def fdb_flush(
+        self, vni: int, now: float, *, state: State | None = None, address: str | None = None
+    ) -> int:
+        return self.vtep.segments[vni].flush(now, state=state, address=address)
+
+    def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
+        return copy.copy(self.vtep.segments[vni].fdb.get(mac))
+
+    def fdb_dump(self, vni: int) -> list[FdbEntry]:
+        return [copy.copy(entry) for entry in self.vtep.segments[vni].fdb]
+
+    def counters(self, vni: int | None) -> Mapping[str, Counters]:
+        tally = self.vtep.tally if vni is None else self.vtep.segments[vni].tally
+        return {**tally.by_remote, "local": tally.local, "other": tally.other}
+
+    def peers_up(self) -> Mapping[str, bool]:
+        return dict(self.vtep.peers)
+
+    # -- the data path without input and output ---------------------------------------------
+
+    def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
+        return [made for frame in frames for made in self.vtep.encap(vni, frame, now)]
+
+    def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
+        frames = (self.vtep.decap(datagram, now) for datagram in datagrams)
+        return [frame for frame in frames if frame is not None]
+
+    def tick(self, now: float) -> None:
+        self.vtep.tick(now)
+
+    def drain_events(self) -> list[Event]:
+        return self.vtep.log.drain()
+
+    # -- input and output ----------------------------------------------------------------------
+
+    def start(self, underlay: Underlay, on_events: OnEvents) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._underlay = underlay
+        self._on_events = on_events
+        self.info.granted.update(underlay.granted)
+        self.info.fallbacks.extend(underlay.fallbacks)
+        self._epoll = select.epoll()
+        for receiver in underlay.receivers:
+            self._watch(receiver.fileno(), lambda sock=receiver: self._drain_receiver(sock))
+        self._watch(underlay.error_fd, self._read_errors)
+        for vni, tap in self._taps.items():
+            self._watch_tap(vni, tap)
+        self._loop.add_reader(self._epoll.fileno(), self._pump)
+        self._ticking = self._loop.call_later(TICK, self._tick)
+
+    def attach(self, vni: int, tap: Tap) -> None:
+        self.detach(vni)
+        self._taps[vni] = tap
+        if self._epoll is not None:
+            self._watch_tap(vni, tap)
+
+    def detach(self, vni: int) -> None:
+        tap = self._taps.pop(vni, None)
+        if tap is not None and self._epoll is not None:
+            self._unwatch(tap.fd)
+
+    def stop(self) -> None:
+        if self._epoll is None:
+            return
+        self._ticking.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._epoll = None
+        self._drains.clear()
+
+    def _watch_tap(self, vni: int, tap: Tap) -> None:
+        self._watch(tap.fd, lambda: self._drain_tap(vni, tap))
+
+    def _watch(self, fd: int, drain: Callable[[], None]) -> None:
+        assert self._epoll is not None
+        self._drains[fd] = drain
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        assert self._epoll is not None
+        del self._drains[fd]
+        self._epoll.unregister(fd)
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        assert self._epoll is not None
+        for fd, _ in self._epoll.poll(0):
+            drain = self._drains.get(fd)
+            if drain is not None:
+                drain()
+        self._report()
+
+    def _drain_tap(self, vni: int, tap: Tap) -> None:
+        encap, send, now = self.vtep.encap, self._underlay.send, time.monotonic()
+        try:
+            for _ in range(BATCH):
+                frame = tap.read()
+                if frame is None:
+                    return
+                for datagram in encap(vni, frame[VNET_HLEN:], now):
+                    refused = send(datagram)
+                    if refused is not None:
+                        self._refused(vni, datagram.remote, refused, now)
+        except TapLost as lost:
+            self._lose_tap(vni, str(lost), now)
+
+    def _drain_receiver(self, receiver: socket) -> None:
+        decap, now = self.vtep.decap, time.monotonic()
+        for _ in range(BATCH):
+            datagrams = self._underlay.receive(receiver)
+            if not datagrams:
+                return
+            for datagram in datagrams:
+                frame = decap(datagram, now)
+                if frame is not None:
+                    self._deliver(frame, datagram.remote.address)
+
+    def _deliver(self, frame: Frame, source: str) -> None:
+        segment = self.vtep.segments[frame.vni]
+        tap = self._taps.get(frame.vni)
+        if tap is None:
+            segment.tally.drop(Drop.TAP_DOWN, source)
+            return
+        refused = tap.write(vnet_header(frame.data, segment.policy.mtu), frame.data)
+        if refused is not None:
+            segment.tally.drop(refused, source)
+
+    # -- what goes wrong -----------------------------------------------------------------------------
+
+    def _refused(self, vni: int, remote: Remote, why: Drop, now: float) -> None:
+        self.vtep.segments[vni].tally.drop(why, remote.address)
+        if why is Drop.UNDERLAY_UNREACHABLE:
+            self.vtep.unreachable(remote, now, "no route")
+
+    def _lose_tap(self, vni: int, why: str, now: float) -> None:
+        self.detach(vni)
+        self.vtep.log.put(Event(EventKind.TAP_LOST, now, vni, detail=why))
+
+    def _read_errors(self) -> None:
+        now = time.monotonic()
+        for error in self._underlay.errors():
+            self._path_error(error, now)
+
+    def _path_error(self, error: PathError, now: float) -> None:
+        remote = Remote(error.address, self.vtep.port)
+        if error.errno == errno.EMSGSIZE:
+            self.vtep.log.put(Event(EventKind.PATH_MTU, now, remote=remote, detail=error.detail))
+        else:
+            self.vtep.unreachable(remote, now, error.detail)
+
+    def _tick(self) -> None:
+        self.vtep.tick(time.monotonic())
+        self._count_lost_in_socket()
+        self._report()
+        self._ticking = self._loop.call_later(TICK, self._tick)
+
+    def _count_lost_in_socket(self) -> None:
+        lost = self._underlay.take_rcvbuf_drops()
+        if lost:
+            self.vtep.tally.drop(Drop.SOCKET_RCVBUFF, packets=lost)
+
+    def _report(self) -> None:
+        events = self.vtep.log.drain()
+        if events:
+            self._on_events(events)
