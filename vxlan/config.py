@@ -1,0 +1,284 @@
+"""The configuration of a node: what it may say, and reading it from a file or from flags.
+
+The keys of the TOML file are the fields of the dataclasses below, and the words are
+those of `ip link add ... type vxlan` where it has one.  A configuration is checked
+whole before anything is done with it: `load` and `from_flags` return one that is
+consistent in itself, or raise ConfigError.  Whether it fits this host (addresses,
+routes, MTU) is for the node to find out.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from vxlan.config_lines import KeyPath, Wrong, line_of, show
+from vxlan.config_rules import check, each_once, family_problem
+from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP, Check
+from vxlan.config_values import node_name, remote, station
+from vxlan.engine import Policy
+from vxlan.fdb import Remote
+
+DIRECTORY = Path("/etc/pyvxlan")
+"""Where `pyvxlan up NAME` looks for NAME.toml."""
+
+
+class ConfigError(Exception):
+    """One line: where, which key, what is wrong, what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class VtepConfig:
+    """This host's end of all tunnels.
+
+    local    underlay addresses, at most one of each family; empty: those of `dev`,
+             and without `dev` what the routing table picks
+    srcport  the range of outer UDP source ports
+    rcvbuf   bytes of the underlay socket's receive buffer; 0 = as much as allowed
+    """
+
+    local: tuple[str, ...] = ()
+    dev: str | None = None
+    dstport: int = 4789
+    srcport: tuple[int, int] = (49152, 65535)
+    engine: Literal["auto", "python", "fastpath"] = "auto"
+    udpcsum: bool = True
+    udp6zerocsumtx: bool = False
+    udp6zerocsumrx: bool = False
+    rcvbuf: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StaticEntry:
+    """A station that is always behind the same remotes."""
+
+    mac: bytes
+    remotes: tuple[Remote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    """One VNI on this host.
+
+    bridge   where the TAP is plugged in; made when missing; None: nowhere
+    address  overlay addresses of this host, put on the bridge, else on the TAP
+    mtu      overlay MTU in bytes; None = as large as the paths to the remotes allow
+    """
+
+    vni: int
+    tap: str
+    bridge: str | None = None
+    address: tuple[str, ...] = ()
+    mtu: int | None = None
+    remotes: tuple[Remote, ...] = ()
+    fdb: tuple[StaticEntry, ...] = ()
+    learning: bool = True
+    ageing: float = 300.0
+    maxaddress: int = 65536
+    accept: Literal["known", "any"] = "known"
+    vlan: Literal["carry", "drop"] = "carry"
+    reserved_bits: Literal["ignore", "strict"] = "ignore"
+    ttl: int | None = 64
+    tos: int | None = 0
+    mac: str | None = None
+
+    def policy(self, mtu: int, max_frame: int = 0) -> Policy:
+        """What the engine is told, with the overlay MTU that is in force."""
+        return Policy(
+            mtu=mtu,
+            max_frame=max_frame,
+            learning=self.learning,
+            ageing=self.ageing,
+            maxaddress=self.maxaddress,
+            accept=self.accept,
+            vlan=self.vlan,
+            reserved_bits=self.reserved_bits,
+            ttl=self.ttl,
+            tos=self.tos,
+        )
+
+    def all_remotes(self) -> tuple[Remote, ...]:
+        """The flood list and the remotes of the static entries, each once."""
+        static = [remote for entry in self.fdb for remote in entry.remotes]
+        return tuple(dict.fromkeys([*self.remotes, *static]))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One process: a VTEP and its segments.
+
+    group  the group that may use the control socket; None: its owner alone
+    path   the file that it was read from; None: flags
+    """
+
+    name: str
+    vtep: VtepConfig
+    segments: tuple[SegmentConfig, ...]
+    group: str | None = None
+    path: Path | None = None
+
+
+def find(name_or_path: str) -> Path:
+    """The file that `pyvxlan up NAME_OR_PATH` means."""
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    return DIRECTORY / f"{name_or_path}.toml"
+
+
+def load(path: Path | str, name: str | None = None) -> NodeConfig:
+    """Read a file.  `name` overrules the file's stem as the node's name.
+
+    Raises ConfigError, also where the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file: make it, or give the path of another") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    try:
+        tables = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    try:
+        return _node(tables, name or path.stem, path.resolve())
+    except Wrong as wrong:
+        where = f"{path}:{line_of(content, wrong.path)}: {show(wrong.path)}"
+        raise ConfigError(f"{where.removesuffix(': ')}: {wrong}") from None
+
+
+def from_flags(name: str | None = None, **flags: Any) -> NodeConfig:
+    """A configuration of one segment from the flags of `pyvxlan up`.
+
+    The names are those of the flags without their dashes (`remote` holds a list); a
+    flag that is None was not given.  Numbers may come as text.  Raises ConfigError.
+    """
+    tables: dict[str, Any] = {"vtep": {}, "segment": [{}]}
+    for flag, value in flags.items():
+        table, key = FLAGS[flag]
+        if value is not None and value != () and value != []:
+            target = tables["vtep"] if table == "vtep" else tables["segment"][0]
+            target[key] = _number(value)
+    try:
+        return _node(tables, name or f"vxlan{flags.get('vni')}", None)
+    except Wrong as wrong:
+        raise ConfigError(f"{_flag_of(wrong.path)}: {wrong}") from None
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            return value
+    return value
+
+
+def _flag_of(path: KeyPath) -> str:
+    keys = [part for part in path if isinstance(part, str)]
+    key = keys[1] if len(keys) > 1 else None
+    for flag, (_, meant) in FLAGS.items():
+        if meant == key:
+            return f"--{flag}"
+    return "--name" if keys == ["name"] else "flags"
+
+
+def _node(tables: Mapping[str, Any], name: str, path: Path | None) -> NodeConfig:
+    found = _values(tables, NODE, ())
+    checked_name = _checked(node_name, name, ("name",))
+    vtep = VtepConfig(**_values(tables.get("vtep", {}), VTEP, ("vtep",)))
+    segments = tuple(
+        _segment(table, ("segment", index), vtep)
+        for index, table in enumerate(_tables(tables, "segment", ()))
+    )
+    config = NodeConfig(checked_name, vtep, segments, found.get("group"), path)
+    check(config)
+    return config
+
+
+def _segment(table: Mapping[str, Any], path: KeyPath, vtep: VtepConfig) -> SegmentConfig:
+    found = _values(table, SEGMENT, path)
+    if "vni" not in found:
+        raise Wrong(path, "it has no vni: add the VXLAN Network Identifier")
+    found.setdefault("tap", f"vxlan{found['vni']}")
+    found["remotes"] = _remotes(found.get("remotes", ()), (*path, "remotes"), vtep, vtep.dstport)
+    found["fdb"] = tuple(
+        _static(entry, (*path, "fdb", index), vtep)
+        for index, entry in enumerate(_tables(table, "fdb", path))
+    )
+    each_once([entry.mac for entry in found["fdb"]], (*path, "fdb"), "mac", "the MAC")
+    segment = SegmentConfig(**found)
+    if segment.bridge == segment.tap:
+        raise Wrong((*path, "bridge"), f"{segment.tap} is the TAP's name: choose another")
+    return segment
+
+
+def _static(table: Mapping[str, Any], path: KeyPath, vtep: VtepConfig) -> StaticEntry:
+    found = _values(table, STATIC, path)
+    for key in ("mac", "dst"):
+        if key not in found:
+            raise Wrong(path, f"it has no {key}: an entry has a mac and a dst")
+    remotes = _remotes(found["dst"], (*path, "dst"), vtep, found.get("port", vtep.dstport))
+    if not remotes:
+        raise Wrong((*path, "dst"), "it names no remote")
+    return StaticEntry(_checked(station, found["mac"], (*path, "mac")), remotes)
+
+
+def _remotes(
+    values: tuple[object, ...], path: KeyPath, vtep: VtepConfig, default_port: int
+) -> tuple[Remote, ...]:
+    remotes: dict[Remote, None] = {}
+    for index, value in enumerate(values):
+        here = (*path, index)
+        one = _checked(lambda value: remote(value, default_port), value, here)
+        if one in remotes:
+            raise Wrong(here, f"{one} is there twice: take one out")
+        _reachable(one, here, vtep)
+        remotes[one] = None
+    return tuple(remotes)
+
+
+def _reachable(one: Remote, path: KeyPath, vtep: VtepConfig) -> None:
+    if problem := family_problem(one.address, vtep.local):
+        raise Wrong(path, problem)
+
+
+# -- tables and keys ---------------------------------------------------------------------
+
+
+def _tables(table: Mapping[str, Any], key: str, path: KeyPath) -> list[Mapping[str, Any]]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        header = show(tuple(part for part in (*path, key) if isinstance(part, str)))
+        raise Wrong((*path, key), f"it is not a list of tables: write [[{header}]]")
+    return found
+
+
+def _values(table: object, known: Mapping[str, Check | None], path: KeyPath) -> dict[str, Any]:
+    """The checked values of `table`; a key whose check is None is left to the caller."""
+    if not isinstance(table, dict):
+        raise Wrong(path, f"it is not a table: write [{show(path)}]")
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise Wrong((*path, key), f"no such key: {remedy}")
+    return {
+        key: _checked(known[key], value, (*path, key))
+        for key, value in table.items()
+        if known[key] is not None
+    }
+
+
+def _checked(check: Check | None, value: object, path: KeyPath) -> Any:
+    assert check is not None
+    try:
+        return check(value)
+    except ValueError as error:
+        raise Wrong(path, str(error)) from None

@@ -1,0 +1,58 @@
+"""What no single key can say: the parts of a configuration have to fit each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vxlan.config_lines import KeyPath, Wrong, show
+from vxlan.wire import mac_text
+
+if TYPE_CHECKING:
+    from vxlan.config import NodeConfig, SegmentConfig, VtepConfig
+
+
+def check(config: NodeConfig) -> None:
+    """Raise Wrong for what contradicts itself."""
+    if not config.segments:
+        raise Wrong(("segment",), "there is no segment: add a [[segment]] with a vni")
+    segments = config.segments
+    each_once([segment.vni for segment in segments], ("segment",), "vni", "VNI")
+    each_once([segment.tap for segment in segments], ("segment",), "tap", "the TAP")
+    _no_bridge_is_a_tap(segments)
+    _local_addresses(config.vtep)
+    if not config.vtep.local and not config.vtep.dev and not any(s.all_remotes() for s in segments):
+        raise Wrong(("vtep",), "no address to send from: set local or dev")
+
+
+def each_once(values: list[Any], array: KeyPath, key: str, what: str) -> None:
+    """Raise Wrong if a value is there twice; `array` and `key` say where the values stand."""
+    seen: dict[Any, int] = {}
+    for index, value in enumerate(values):
+        if value in seen:
+            shown = mac_text(value) if isinstance(value, bytes) else value
+            first = show((*array, seen[value]))
+            raise Wrong((*array, index, key), f"{what} {shown} is already {first}'s: change one")
+        seen[value] = index
+
+
+def _no_bridge_is_a_tap(segments: tuple[SegmentConfig, ...]) -> None:
+    taps = {segment.tap for segment in segments}
+    for index, segment in enumerate(segments):
+        if segment.bridge in taps:
+            raise Wrong(
+                ("segment", index, "bridge"), f"{segment.bridge} is a TAP's name: choose another"
+            )
+
+
+def _local_addresses(vtep: VtepConfig) -> None:
+    families = [":" in address for address in vtep.local]
+    if len(set(families)) < len(families):
+        raise Wrong(("vtep", "local"), "two addresses of one family: keep the one to send from")
+
+
+def family_problem(address: str, local: tuple[str, ...]) -> str | None:
+    """Why nothing can be sent to `address` from `local`; None if it can, or `local` is open."""
+    if not local or any((":" in mine) == (":" in address) for mine in local):
+        return None
+    family = "IPv6" if ":" in address else "IPv4"
+    return f"{address} is {family} and local has no {family} address: add one to vtep.local"
