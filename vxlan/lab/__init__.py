@@ -1,0 +1,47 @@
+"""Labs: hosts, containers and wires on one machine, made of network namespaces.
+
+    from vxlan.lab import Lab, ping, segment
+
+    with Lab("try") as lab:
+        a, b = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
+        c1 = a.container("c1", "10.42.0.11/16")
+        c2 = b.container("c2", "10.42.0.12/16")
+        a.up(segment(42, b.address))
+        b.up(segment(42, a.address))
+        print(ping(c1, c2.address, count=3).rtts)
+
+A lab needs root.  `python -m vxlan.lab.demo` shows one.  The pieces:
+
+    topology   Lab, Host, Container: what is there
+    noderun    Node: pyvxlan as a process in a host
+    namespace  what is run inside one namespace
+    probe      traffic: ping, checked TCP and UDP
+    sniffer    what passes an interface
+    wait       conditions with a deadline
+"""
+
+from vxlan.lab.namespace import Namespace
+from vxlan.lab.noderun import Node
+from vxlan.lab.probe import Ping, Transfer, ping, tcp_transfer, udp_exchange
+from vxlan.lab.sniffer import Captured, Sniffer
+from vxlan.lab.topology import Container, Host, Lab, segment
+from vxlan.lab.wait import LabError, LabTimeout, wait_until
+
+__all__ = [
+    "Captured",
+    "Container",
+    "Host",
+    "Lab",
+    "LabError",
+    "LabTimeout",
+    "Namespace",
+    "Node",
+    "Ping",
+    "Sniffer",
+    "Transfer",
+    "ping",
+    "segment",
+    "tcp_transfer",
+    "udp_exchange",
+    "wait_until",
+]

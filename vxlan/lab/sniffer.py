@@ -1,0 +1,115 @@
+"""Listen to one interface of a namespace, without any tool installed.
+
+Theory of operation
+===================
+
+A `Sniffer` is an AF_PACKET socket with a large receive buffer and no thread:
+the kernel stores packets from the moment it is opened, and `packets` takes out
+what has come.  Nothing is missed between two calls unless the buffer
+overflowed, which `lost` tells.
+
+The kernel takes an 802.1Q tag out of a received frame and hands it over beside
+it.  `_with_tag` puts it back, so that callers see what was on the wire.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from vxlan.lab.wait import wait_until
+
+if TYPE_CHECKING:
+    from vxlan.lab.namespace import Namespace
+
+_ETH_P_ALL = 3
+_SOL_PACKET = 263
+_PACKET_STATISTICS = 6
+_PACKET_AUXDATA = 8
+_SO_RCVBUFFORCE = 33
+_PACKET_OUTGOING = 4
+_TP_STATUS_VLAN_VALID = 1 << 4
+_AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
+_LONGEST = 1 << 17
+_BUFFER = 32 << 20
+
+
+class Captured(NamedTuple):
+    """One frame with its Ethernet header, as it passed the interface."""
+
+    direction: Literal["in", "out"]
+    data: bytes
+
+
+class Sniffer:
+    """Frames that pass one interface, in both directions.
+
+    Closed by `close`, by leaving its `with` block, or by the lab that owns the
+    namespace.
+    """
+
+    def __init__(self, namespace: Namespace, interface: str) -> None:
+        self.interface = interface
+        self.lost = 0
+        self._socket = namespace.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
+        )
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        self._socket.bind((interface, _ETH_P_ALL))
+        self._socket.setblocking(False)
+        self.clear()
+
+    def packets(self) -> list[Captured]:
+        """Take out what came since the last call, oldest first."""
+        found: list[Captured] = []
+        with suppress(BlockingIOError):
+            while True:
+                found.append(self._receive())
+        self._note_losses()
+        return found
+
+    def clear(self) -> None:
+        """Forget what came so far."""
+        self.packets()
+
+    def wait_for(
+        self, wanted: Callable[[Captured], bool], timeout: float = 5.0, what: str = "packet"
+    ) -> Captured:
+        """The next frame that is `wanted`.  Raises LabTimeout."""
+
+        def first() -> Captured | None:
+            return next((packet for packet in self.packets() if wanted(packet)), None)
+
+        return wait_until(first, timeout, f"{what} on {self.interface}")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def __enter__(self) -> Sniffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _receive(self) -> Captured:
+        data, control, _, sender = self._socket.recvmsg(_LONGEST, socket.CMSG_SPACE(_AUXDATA.size))
+        for level, kind, value in control:
+            if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+                data = _with_tag(data, value)
+        return Captured("out" if sender[2] == _PACKET_OUTGOING else "in", data)
+
+    def _note_losses(self) -> None:
+        raw = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self.lost += int(struct.unpack("=II", raw)[1])
+
+
+def _with_tag(data: bytes, auxdata: bytes) -> bytes:
+    status, _, _, _, _, tci, tpid = _AUXDATA.unpack_from(auxdata)
+    if not status & _TP_STATUS_VLAN_VALID:
+        return data
+    return data[:12] + struct.pack("!HH", tpid or 0x8100, tci) + data[12:]
