@@ -1,0 +1,306 @@
+"""The control socket, seen from the node: serve requests and publish events.
+
+Theory of operation
+===================
+
+The server knows lines and clients, not what the operations mean: the node gives it a
+table from operation to function.  A function takes the request's arguments, returns
+what JSON can say, and raises ApiError to refuse.  Whatever a client sends, it gets an
+answer, and neither the node nor another client suffers for it:
+
+    a line longer than MAX_REQUEST     answered, then closed
+    more than MAX_CLIENTS              answered, then closed
+    no JSON, no object, no "op"        answered, the connection goes on
+    a client that does not read        loses events, and is told how many
+
+Two nodes of one name exclude each other by a lock on the runtime directory that is
+held only while the socket is put in place.  A socket at which nobody listens was left
+by a node that was killed, and is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import inspect
+import json
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import chown
+from typing import Any
+
+from vxlan.api import MAX_REQUEST, ApiError, listener
+
+MAX_CLIENTS = 64
+MAX_WAITING = 4096
+"""Events that may wait for one slow reader."""
+
+Operation = Callable[[dict[str, Any]], Any]
+"""Takes the arguments; may be a coroutine function."""
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """The control socket of one node.  `bind`, then `serve`, then `close`."""
+
+    def __init__(
+        self, path: Path, operations: Mapping[str, Operation], group: str | None = None
+    ) -> None:
+        self.path = path
+        self._operations = operations
+        self._group = group
+        self._socket: socket.socket | None = None
+        self._made_folder = False
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        self._subscribers: set[_Subscriber] = set()
+
+    def bind(self) -> None:
+        """Put the socket in place, before anything else: only one node may have the name.
+
+        Raises ApiError if another node has it, or the place cannot be used.
+        """
+        try:
+            self._make_folder()
+            with _locked(self.path.parent):
+                self._replace()
+            self._open_to_group()
+        except (OSError, ApiError) as error:
+            self.close_socket()
+            if isinstance(error, ApiError):
+                raise
+            raise ApiError(f"control socket {self.path}: {error}: {_REMEDY}") from None
+
+    def _make_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            self.path.parent.mkdir(mode=0o755, parents=True)
+            self._made_folder = True
+
+    def _replace(self) -> None:
+        pid = listener(self.path)
+        if pid is not None:
+            name = self.path.stem
+            raise ApiError(f"node {name} already runs (pid {pid}): pyvxlan down {name}", "conflict")
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+            log.info("replaced the control socket of a node that was killed: %s", self.path)
+        self._socket = _listen(self.path)
+
+    def _open_to_group(self) -> None:
+        if self._group is None:
+            return
+        try:
+            chown(self.path, group=self._group)
+        except LookupError:
+            text = f"group: there is no group {self._group}: make it, or name another"
+            raise ApiError(text) from None
+        self.path.chmod(0o660)
+
+    async def serve(self) -> None:
+        """Begin to answer."""
+        assert self._socket is not None
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=self._socket, limit=MAX_REQUEST
+        )
+
+    async def close(self) -> None:
+        """Let the clients go and take the socket away."""
+        self.close_socket()
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    def close_socket(self) -> None:
+        """Take the socket away; enough where `serve` was not called.
+
+        The name goes before the socket: a node that starts meanwhile puts its own there.
+        """
+        if self._socket is not None:
+            self.path.unlink(missing_ok=True)
+            if self._server is None:
+                self._socket.close()
+            self._socket = None
+        if self._made_folder:
+            self._made_folder = False
+            with suppress(OSError):
+                self.path.parent.rmdir()
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Hand an event to everyone who monitors."""
+        if self._subscribers:
+            line = _line(event)
+            for subscriber in self._subscribers:
+                subscriber.put(line, event.get("vni"))
+
+    # -- one client ------------------------------------------------------------------
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) > MAX_CLIENTS:
+            writer.write(_refusal(f"{MAX_CLIENTS} clients are served already: close one"))
+            return
+        while line := await _read_line(reader, writer):
+            request, answer = await self._answer(line)
+            writer.write(answer)
+            await writer.drain()
+            if request is not None:
+                await self._monitor(request, reader, writer)
+                return
+
+    async def _answer(self, line: bytes) -> tuple[dict[str, Any] | None, bytes]:
+        """The answer to a line; with the request if it asks for the stream of events."""
+        try:
+            request = _parse(line)
+            if request["op"] == "monitor":
+                _vni_of(request)
+                return request, _line({"ok": True, "result": "streaming"})
+            return None, _line({"ok": True, "result": await self._perform(request)})
+        except ApiError as error:
+            return None, _refusal(str(error), error.code)
+        except Exception as error:
+            log.exception("a request failed: %r", line[:200])
+            return None, _refusal(f"the node failed ({error!r}): its log says where; please report")
+
+    async def _perform(self, request: dict[str, Any]) -> Any:
+        operation = self._operations.get(request.pop("op"))
+        if operation is None:
+            known = ", ".join(["monitor", *self._operations])
+            raise ApiError(f"no such operation: known are {known}", "usage")
+        result = operation(request)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _monitor(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        subscriber = _Subscriber(request.get("vni"))
+        self._subscribers.add(subscriber)
+        gone = asyncio.ensure_future(_until_closed(reader))
+        pump = asyncio.ensure_future(subscriber.pump(writer))
+        try:
+            await asyncio.wait((gone, pump), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._subscribers.discard(subscriber)
+            gone.cancel()
+            pump.cancel()
+            await asyncio.gather(gone, pump, return_exceptions=True)
+
+
+class _Subscriber:
+    """What waits for one client that monitors; bounded."""
+
+    def __init__(self, vni: int | None) -> None:
+        self._vni = vni
+        self._lines: deque[bytes] = deque()
+        self._lost = 0
+        self._filled = asyncio.Event()
+
+    def put(self, line: bytes, vni: int | None) -> None:
+        if self._vni is not None and vni is not None and vni != self._vni:
+            return
+        if len(self._lines) < MAX_WAITING:
+            self._lines.append(line)
+        else:
+            self._lost += 1
+        self._filled.set()
+
+    async def pump(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            writer.write(b"".join(self._take()))
+            await writer.drain()
+
+    def _take(self) -> Iterator[bytes]:
+        yield from self._lines
+        self._lines.clear()
+        if self._lost:
+            yield _line({"event": "events_lost", "count": self._lost})
+            self._lost = 0
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    """Return when the client closes; what it says meanwhile is not heard."""
+    while await reader.read(4096):
+        pass
+
+
+async def _read_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """A whole line, or nothing at the end of the connection or of our patience."""
+    try:
+        return await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError:
+        return b""
+    except asyncio.LimitOverrunError:
+        writer.write(_refusal(f"the request is longer than {MAX_REQUEST} bytes: split it", "usage"))
+        return b""
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ApiError("the request is not JSON: send one object on one line", "usage") from None
+    if not isinstance(request, dict) or not isinstance(request.get("op"), str):
+        raise ApiError('the request is no object with an "op": see docs/control-socket.md', "usage")
+    return request
+
+
+def _vni_of(request: dict[str, Any]) -> None:
+    vni = request.get("vni")
+    if vni is not None and (isinstance(vni, bool) or not isinstance(vni, int)):
+        raise ApiError(f"vni: {vni!r} is not a VNI: it must be 0 to 16777215", "usage")
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def _refusal(text: str, code: str = "failed") -> bytes:
+    return _line({"ok": False, "error": text, "code": code})
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket that is nobody else's from the first moment."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    umask = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+        listening.listen(MAX_CLIENTS)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.umask(umask)
+    return listening
+
+
+_REMEDY = "set PYVXLAN_RUNTIME_DIR to a folder that you may write"
