@@ -1,0 +1,261 @@
+"""The options of an underlay socket, and why one could not be opened.
+
+Two kinds of UDP socket: `open_receiver` is bound to the VXLAN port, takes what
+remotes send, and sends nothing; `open_sender` is bound to one source port of the
+pool and receives nothing.  vxlan/underlay.py says what they are for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import ipaddress
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IP_RECVTOS,
+    IP_TTL,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_UDP,
+    IPV6_DONTFRAG,
+    IPV6_RECVTCLASS,
+    IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY,
+    SO_RCVBUF,
+    SO_SNDBUF,
+    SOCK_DGRAM,
+    SOL_SOCKET,
+    socket,
+)
+
+UDP_GRO = 104  # include/uapi/linux/udp.h
+_UDP_NO_CHECK6_TX = 101
+_UDP_NO_CHECK6_RX = 102
+_SO_NO_CHECK = 11  # include/uapi/asm-generic/socket.h
+_SO_ATTACH_FILTER = 26
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
+_IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h, in6.h
+_IP_RECVERR = 11
+_IPV6_MTU_DISCOVER = 23
+_IPV6_RECVERR = 25
+_PMTUDISC_PROBE = 3
+
+DEFAULT_TTL = 64
+MAX_RCVBUF = 32 << 20
+"""Bytes asked for when nothing else was said: 0.2 s of 1 Gbit/s, kernel overhead included."""
+
+_SNDBUF = 4 << 20
+_DROPS = 8
+"""Index of the discards in the array of SO_MEMINFO (include/uapi/linux/sock_diag.h)."""
+
+
+class UnderlayError(Exception):
+    """The underlay cannot be opened; the text is one line with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """What all sockets of an underlay have in common (words of ip-link(8), bytes)."""
+
+    udpcsum: bool = True
+    udp6zerocsumtx: bool = False
+    udp6zerocsumrx: bool = False
+    rcvbuf: int = 0
+    gro: bool = False
+
+
+def family_of(address: str) -> int:
+    """AF_INET or AF_INET6, by the text of an address."""
+    return AF_INET6 if ":" in address else AF_INET
+
+
+# -- receiving ----------------------------------------------------------------------
+
+
+def open_receiver(address: str, port: int, options: SocketOptions) -> socket:
+    """A non-blocking socket that takes datagrams for (address, port).  Raises UnderlayError."""
+    family = family_of(address)
+    try:
+        sock = socket(family, SOCK_DGRAM)
+    except OSError as error:
+        raise UnderlayError(f"underlay {address}: {_no_socket(error, family)}") from error
+    try:
+        sock.setblocking(False)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+            sock.setsockopt(IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
+            if options.udp6zerocsumrx:
+                sock.setsockopt(IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1)
+        else:
+            sock.setsockopt(IPPROTO_IP, IP_RECVTOS, 1)
+        # Before bind: nothing may arrive that was not merged or fits no buffer yet.
+        set_buffer(sock, options.rcvbuf or MAX_RCVBUF, SO_RCVBUF, _SO_RCVBUFFORCE)
+        if options.gro:
+            try_option(sock, IPPROTO_UDP, UDP_GRO, 1)
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        raise UnderlayError(_explain_bind(address, port, error)) from error
+    return sock
+
+
+def has_gro(sock: socket) -> bool:
+    """Whether the kernel merges datagrams of one flow for this socket."""
+    try:
+        return bool(sock.getsockopt(IPPROTO_UDP, UDP_GRO))
+    except OSError:
+        return False
+
+
+def receive_buffer(sock: socket) -> int:
+    """The receive buffer in bytes as it was asked for (the kernel doubles it for overhead)."""
+    return sock.getsockopt(SOL_SOCKET, SO_RCVBUF) // 2
+
+
+def drops_of(sock: socket) -> int:
+    """Datagrams the kernel discarded at this socket since it was made, modulo 2**32.
+
+    A full buffer, mostly; also a wrong outer checksum.  0 where the kernel does
+    not tell (Linux before 4.12, gVisor).
+    """
+    try:
+        answer = sock.getsockopt(SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+    except OSError:
+        return 0
+    if len(answer) < 4 * (_DROPS + 1):
+        return 0
+    return int(struct.unpack_from("=I", answer, 4 * _DROPS)[0])
+
+
+# -- sending ------------------------------------------------------------------------
+
+
+def open_sender(address: str, port: int, options: SocketOptions) -> socket:
+    """A non-blocking socket that sends from (address, port) and receives nothing.
+
+    DF is set and the path MTU that others may have forged is ignored; ICMP errors
+    wait in the error queue.  Raises OSError: EADDRINUSE is the pool's to handle.
+    """
+    family = family_of(address)
+    sock = socket(family, SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        _attach_drop_all(sock)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+            sock.setsockopt(IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            sock.setsockopt(IPPROTO_IPV6, IPV6_DONTFRAG, 1)
+            sock.setsockopt(IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            sock.setsockopt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, DEFAULT_TTL)
+            sock.setsockopt(IPPROTO_UDP, _UDP_NO_CHECK6_TX, int(options.udp6zerocsumtx))
+        else:
+            sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+            sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
+            sock.setsockopt(IPPROTO_IP, IP_TTL, DEFAULT_TTL)
+            sock.setsockopt(SOL_SOCKET, _SO_NO_CHECK, int(not options.udpcsum))
+        set_buffer(sock, _SNDBUF, SO_SNDBUF, _SO_SNDBUFFORCE)
+        sock.bind((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _attach_drop_all(sock: socket) -> None:
+    """A classic BPF program of one instruction, `ret 0`: keep no byte of any datagram."""
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))
+    sock.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
+
+
+# -- options ------------------------------------------------------------------------
+
+
+def set_buffer(sock: socket, size: int, option: int, force: int) -> None:
+    """Ask for `size` bytes beyond the system's ceiling (CAP_NET_ADMIN), else up to it."""
+    if not try_option(sock, SOL_SOCKET, force, size):
+        try_option(sock, SOL_SOCKET, option, size)
+
+
+def try_option(sock: socket, level: int, option: int, value: int) -> bool:
+    """Set an option that the kernel may refuse; whether it did not."""
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
+
+
+# -- why not --------------------------------------------------------------------------
+
+
+def _no_socket(error: OSError, family: int) -> str:
+    if error.errno == errno.EAFNOSUPPORT:
+        return f"this kernel has no IPv{6 if family == AF_INET6 else 4}: take the address out"
+    return f"no socket: {error.strerror}"
+
+
+def _explain_bind(address: str, port: int, error: OSError) -> str:
+    where = f"underlay {address} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where}: taken by {holder_of(address, port)}: "
+            "use another --dstport, or run in a network namespace of its own"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where}: not an address of this host: `ip address` lists those it has"
+    if error.errno == errno.EACCES:
+        return f"{where}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    return f"{where}: {error.strerror or error}"
+
+
+def holder_of(address: str, port: int) -> str:
+    """Who has a UDP port of the caller's namespace, in words for people."""
+    for inode in _inodes_on(address, port):
+        for pid in _pids_with(inode):
+            return f"process {pid} ({_name_of(pid)})"
+    return "a kernel vxlan device (`ip -d link show type vxlan`) or a process not visible from here"
+
+
+def _inodes_on(address: str, port: int) -> Iterator[int]:
+    """Inodes of the sockets bound to `port` on this address or on all addresses."""
+    ours = ipaddress.ip_address(address)
+    for table in ("udp", "udp6"):
+        path = Path("/proc/thread-self/net", table)
+        for line in path.read_text().splitlines()[1:] if path.exists() else ():
+            columns = line.split()
+            host, _, number = columns[1].partition(":")
+            theirs = _address_of(host)
+            same = theirs == ours or theirs.is_unspecified or ours.is_unspecified
+            if int(number, 16) == port and same:
+                yield int(columns[9])
+
+
+def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """/proc/net prints addresses as 32-bit words in the host's byte order."""
+    words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+    return ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words))
+
+
+def _pids_with(inode: int) -> Iterator[int]:
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            targets = [os.readlink(link) for link in directory.iterdir()]
+        except OSError:  # it ended meanwhile, or belongs to somebody else
+            continue
+        if f"socket:[{inode}]" in targets:
+            yield int(directory.parent.name)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "ended"

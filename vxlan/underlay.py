@@ -1,0 +1,282 @@
+"""The underlay: UDP sockets that carry datagrams between VTEPs.  No policy.
+
+Theory of operation
+===================
+
+One socket for each local address receives.  Many send, and receive nothing:
+
+    remotes --> (LOCAL, dstport)                 receivers    one for each local address
+    remotes <-- (LOCAL, 49152 ... 65535)         pool         `pool` for each family
+
+Routers and network cards spread load by a hash over addresses and ports, so the
+outer source port carries the entropy of the inner flow (RFC 7348, section 5).  A
+UDP socket has one source port; therefore a pool of them, chosen by the flow's
+hash: one flow always leaves by one port, and different flows by many.  The slots
+divide the port range evenly and are opened when their first flow comes.  A port
+that somebody else holds is skipped.  When descriptors run out, a flow shares the
+socket of another: less entropy, no loss.
+
+Datagrams are not fragmented on their way (DF), whatever path MTU the kernel
+believes in: one forged ICMP would otherwise stop all larger traffic for minutes.
+What ICMP says is read from the error queues by `errors`, as a report.
+
+An ICMP error also poisons the socket: its next send fails with that error and
+sends nothing, though the datagram may go to quite another remote.  Such errors
+are consumed by failing once, so `send` tries once more; only a second failure is
+the datagram's own.
+
+The error queues announce themselves by POLLERR, which libuv, under uvloop, takes
+for the end of a descriptor.  So all sending sockets sit in one epoll that reports
+errors and nothing else; `error_fd` is its descriptor and merely becomes readable.
+
+With `gro` the kernel merges datagrams of one flow, so that one call may receive
+up to 64 KiB; `receive` cuts them apart again.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import select
+import sys
+from collections.abc import Sequence
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IP_TOS,
+    IPV6_TCLASS,
+    socket,
+)
+
+from vxlan.drop import Drop
+from vxlan.engine import Datagram
+from vxlan.fdb import Remote
+from vxlan.patherror import PathError, read_errors
+from vxlan.portpool import PortPool, Sender
+from vxlan.udpsock import (
+    MAX_RCVBUF,
+    UDP_GRO,
+    SocketOptions,
+    UnderlayError,
+    drops_of,
+    family_of,
+    has_gro,
+    open_receiver,
+    receive_buffer,
+)
+
+__all__ = ["PathError", "Underlay", "UnderlayError"]
+
+_BUFFER = 65536
+_ANCILLARY = 128
+_MAX_SOURCES = 4096
+_MAX_ERRORS = 256
+
+_UNREACHABLE = (
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.ENODEV,
+    errno.ECONNREFUSED,
+    errno.EADDRNOTAVAIL,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+)
+
+_DROP_OF = {
+    errno.EAGAIN: Drop.UNDERLAY_BUSY,
+    errno.ENOBUFS: Drop.UNDERLAY_BUSY,
+    errno.ENOMEM: Drop.UNDERLAY_BUSY,
+    errno.EMSGSIZE: Drop.PKT_TOO_BIG,
+    **dict.fromkeys(_UNREACHABLE, Drop.UNDERLAY_UNREACHABLE),
+}
+"""Everything else is UNDERLAY_REFUSED: EPERM, EACCES, EINVAL, ..."""
+
+_LEFT_BY_ICMP = frozenset((*_UNREACHABLE, errno.EMSGSIZE, errno.EACCES, errno.EOPNOTSUPP))
+"""What an ICMP error can turn into (net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c)."""
+
+
+class Underlay:
+    """The sockets of one VTEP.  Whoever opened it closes it; one thread uses it.
+
+    receivers  one non-blocking socket for each local address, bound to `port`
+    error_fd   readable while `errors` has something to tell
+    granted    what the kernel granted, by name
+    fallbacks  one sentence for each thing that was wanted and not granted
+    """
+
+    def __init__(
+        self,
+        local: Sequence[str],
+        port: int,
+        *,
+        srcport: tuple[int, int] = (49152, 65535),
+        pool: int = 256,
+        udpcsum: bool = True,
+        udp6zerocsumtx: bool = False,
+        udp6zerocsumrx: bool = False,
+        rcvbuf: int = 0,
+        gro: bool = False,
+    ) -> None:
+        """Open what receives, and one sender for each family.  Raises UnderlayError.
+
+        The first address of each family is the source of what is sent.  srcport
+        is inclusive; rcvbuf in bytes, 0 = as much as the kernel grants, up to 32 MiB.
+        """
+        options = SocketOptions(udpcsum, udp6zerocsumtx, udp6zerocsumrx, rcvbuf, gro)
+        self.local = tuple(dict.fromkeys(_canonical(address) for address in local))
+        self.port = port
+        self.granted: dict[str, bool | int | str] = {}
+        self.fallbacks: list[str] = []
+        self.receivers: tuple[socket, ...] = ()
+        self._pools: dict[int, PortPool] = {}
+        self._pool4: PortPool | None = None
+        self._pool6: PortPool | None = None
+        self._sources: dict[object, Remote] = {}
+        self._seen_drops: dict[socket, int] = {}
+        self._senders: dict[int, socket] = {}
+        self._errors = select.epoll()
+        self.error_fd = self._errors.fileno()
+        try:
+            self._open(options, srcport, pool)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, datagram: Datagram) -> Drop | None:
+        """Hand one datagram to the kernel; None when it was taken."""
+        remote, payload, flow, tos, ttl = datagram
+        pool = self._pool6 if ":" in remote[0] else self._pool4
+        if pool is None:
+            return Drop.UNDERLAY_UNREACHABLE
+        sender = pool.slots[flow * pool.size >> 32] or pool.fill(flow * pool.size >> 32)
+        try:
+            if sender.tos != tos or sender.ttl != ttl:
+                sender.mark(tos, ttl)
+            sender.sendto(payload, remote)
+        except OSError as error:
+            return _send_again(sender, datagram, error)
+        return None
+
+    def receive(self, sock: socket) -> list[Datagram]:
+        """Datagrams from one of `receivers`; an empty list when none waits."""
+        try:
+            payload, ancillary, _, source = sock.recvmsg(_BUFFER, _ANCILLARY)
+        except OSError:  # EAGAIN; anything else is as transient, and poll tells again
+            return []
+        tos = size = 0
+        for _, kind, data in ancillary:
+            if kind == IP_TOS:
+                tos = data[0]
+            elif kind == IPV6_TCLASS:
+                tos = int.from_bytes(data, sys.byteorder)
+            elif kind == UDP_GRO:
+                size = int.from_bytes(data, sys.byteorder)
+        remote = self._sources.get(source) or self._remember(source)
+        if not size or size >= len(payload):
+            return [Datagram(remote, payload, 0, tos)]
+        return [
+            Datagram(remote, payload[at : at + size], 0, tos) for at in range(0, len(payload), size)
+        ]
+
+    def errors(self) -> list[PathError]:
+        """What the path to remotes reported since the last call; at most a few hundred.
+
+        If there is more, `error_fd` stays readable.
+        """
+        found: list[PathError] = []
+        for fd, _ in self._errors.poll(0, 64):
+            found += read_errors(self._senders[fd], _MAX_ERRORS - len(found))
+        return found
+
+    def take_rcvbuf_drops(self) -> int:
+        """Datagrams the kernel discarded at `receivers` since the last call."""
+        lost = 0
+        for sock in self.receivers:
+            drops = drops_of(sock)
+            lost += (drops - self._seen_drops.get(sock, 0)) & 0xFFFFFFFF
+            self._seen_drops[sock] = drops
+        return lost
+
+    def open_pool(self) -> dict[int, list[int]]:
+        """Open every slot now: {AF_INET or AF_INET6: descriptors, by slot}."""
+        return {family: pool.open_all() for family, pool in self._pools.items()}
+
+    def close(self) -> None:
+        """Close every socket.  May be called again."""
+        for sock in (*self.receivers, *self._senders.values()):
+            sock.close()
+        self.receivers = ()
+        self._senders.clear()
+        self._pools.clear()
+        self._pool4 = self._pool6 = None
+        self._errors.close()
+
+    # -- opening ------------------------------------------------------------------------
+
+    def _open(self, options: SocketOptions, srcport: tuple[int, int], size: int) -> None:
+        if not self.local:
+            raise UnderlayError("underlay: no local address: give --local or --dev")
+        if not 1 <= srcport[0] <= srcport[1] <= 65535 or size < 1:
+            raise UnderlayError(f"underlay: srcport {srcport[0]}-{srcport[1]} is no range of ports")
+        for address in self.local:
+            self.receivers += (open_receiver(address, self.port, options),)
+        for address in self.local:
+            family = family_of(address)
+            if family not in self._pools:
+                self._pools[family] = PortPool(
+                    address, srcport, size, options, self._watch, self.fallbacks
+                )
+        self._pool4, self._pool6 = self._pools.get(AF_INET), self._pools.get(AF_INET6)
+        self._tell_granted(options)
+
+    def _watch(self, sender: socket) -> None:
+        self._senders[sender.fileno()] = sender
+        self._errors.register(sender.fileno(), 0)  # errors are reported without being asked for
+
+    def _tell_granted(self, options: SocketOptions) -> None:
+        wanted = options.rcvbuf or MAX_RCVBUF
+        granted = min(receive_buffer(sock) for sock in self.receivers)
+        self.granted["rcvbuf"] = granted
+        if granted < wanted:
+            self.fallbacks.append(
+                f"underlay: receive buffer of {granted >> 10} KiB instead of {wanted >> 10} KiB: "
+                "raise net.core.rmem_max or run with CAP_NET_ADMIN"
+            )
+        if options.gro:
+            self.granted["gro"] = all(map(has_gro, self.receivers))
+            if not self.granted["gro"]:
+                self.fallbacks.append(
+                    "underlay: the kernel has no UDP_GRO (Linux 5.0): one call for each datagram"
+                )
+
+    def _remember(self, source: tuple[str, int]) -> Remote:
+        """Remotes by socket address; a forger of many sources must not fill the memory."""
+        if len(self._sources) >= _MAX_SOURCES:
+            self._sources.clear()
+        remote = self._sources[source] = Remote(source[0], source[1])
+        return remote
+
+
+def _send_again(sender: Sender, datagram: Datagram, error: OSError) -> Drop | None:
+    """After a failed send: once more if the error may be that of an earlier datagram."""
+    if error.errno in _LEFT_BY_ICMP:
+        try:
+            sender.mark(datagram.tos, datagram.ttl)
+            sender.sendto(datagram.payload, datagram.remote)
+        except OSError as own:
+            error = own
+        else:
+            return None
+    return _DROP_OF.get(error.errno or 0, Drop.UNDERLAY_REFUSED)
+
+
+def _canonical(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        raise UnderlayError(
+            f"underlay: {address!r} is no IP address: write 192.0.2.1 or 2001:db8::1"
+        ) from None
