@@ -1,0 +1,79 @@
+# make build   .venv with pyvxlan, its extension and the tools of the tests; quick when nothing changed
+# make test    build, then lint, types, stub and every test that can run here
+# make demo    build, then two hosts with a container each, on this machine (needs root)
+# make lint    build, then ruff, mypy and stubtest alone
+# make dist    build, then sdist and wheel in dist/
+# make clean   remove what the other targets made
+#
+# PYTHON=/path/to/python    the interpreter, 3.11 or later, that .venv is made from
+# PYTEST_ARGS="-k fdb"      is handed to pytest
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.up-to-date
+SOURCES := pyproject.toml setup.py vxlan/__init__.py $(wildcard fastpath/*.p[xy][dxi])
+APT := sudo apt-get install -y
+
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+VERSION := import sys; print(sys.version)
+REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+ifdef PYTHON
+CHOSEN := yes
+else
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
+endif
+
+.PHONY: build test demo lint dist clean preflight missing-packages
+.DEFAULT_GOAL := build
+unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
+
+# Two runs at the same time take turns; the second one finds the work done.
+build:
+	@mkdir -p build
+ifdef CHOSEN
+	@$(PYTHON) -c '$(RECENT)' || { echo "make: $(PYTHON) is not Python 3.11 or later"; exit 1; }
+	@test "$$($(BIN)/python -c '$(VERSION)' 2>&1)" = "$$($(PYTHON) -c '$(VERSION)')" || rm -rf $(VENV)
+endif
+	@flock build/.lock $(MAKE) --no-print-directory --silent $(STAMP)
+
+$(STAMP): $(SOURCES)
+	$(MAKE) --no-print-directory preflight
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear --upgrade-deps $(VENV)
+	echo "make: installing pyvxlan and what it needs into $(VENV)"
+	$(BIN)/python -c '$(REQUIRES)' > build/requires.txt
+	$(BIN)/python -m pip install --quiet --requirement build/requires.txt
+	PYVXLAN_REQUIRE_EXT=1 PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[lab,test]'
+	touch $@
+
+preflight:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later here: $(APT) python3 python3-venv python3-dev, or give PYTHON=/path/to/python"; exit 1; }
+	@missing=$$(packaging/missing-packages $(PYTHON)); \
+	test -z "$$missing" || { echo "make: missing system packages: $(APT) $$missing"; exit 1; }
+	@command -v ip >/dev/null || echo "make: note: some tests use iproute2: $(APT) iproute2"
+
+missing-packages:
+	@packaging/missing-packages $(PYTHON)
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest vxlan._fastpath
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo:
+	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }
+	@$(MAKE) --no-print-directory build
+	$(BIN)/python -m vxlan.lab.demo
+
+dist: build
+	$(BIN)/python -m build --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info vxlan/_fastpath.*.so
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
