@@ -1,16 +1,16 @@
 """The pool of source ports of one address family.
 
-`size` slots divide the port range evenly; slot i begins at low + i * ports / size.
-A slot is filled when its first flow comes: with a socket on its first free port,
-or, when the whole range is taken or descriptors have run out, with the socket of
-another slot.  The first slot is filled at once, so that a pool that cannot work
-is refused when the VTEP starts and not when traffic does.
+`size` slots divide the port range evenly; slot i begins at low + i * ports / size
+and takes its first free port.  All sockets are opened at once: the privileges and
+the namespace in which a VTEP starts may not be there when its thousandth flow
+comes, and a pool that cannot work is refused at start.  Where ports or descriptors
+run out, slots share sockets: less entropy, no loss, and a sentence that says so.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import resource
 from socket import (
     AF_INET6,
     IP_TOS,
@@ -62,73 +62,58 @@ class Sender:
 
 
 class PortPool:
-    """`slots[flow * size >> 32]` is the sender of a flow, or None: then `fill` it."""
+    """`slots[flow * size >> 32]` is the sender of a flow.  `sockets` are theirs to close."""
 
     def __init__(
-        self,
-        address: str,
-        ports: tuple[int, int],
-        size: int,
-        options: SocketOptions,
-        on_open: Callable[[socket], None],
-        fallbacks: list[str],
+        self, address: str, ports: tuple[int, int], size: int, options: SocketOptions
     ) -> None:
-        """`on_open` is told of each new socket, which the caller closes.  Raises UnderlayError."""
-        self._address, self._options = address, options
-        self._low, self._span = ports[0], ports[1] - ports[0] + 1
-        self._on_open, self._fallbacks = on_open, fallbacks
-        self._exhausted = False
-        self.size = min(size, self._span)
-        self.slots: list[Sender | None] = [None] * self.size
-        if self.size < size:
-            fallbacks.append(
-                f"underlay {address}: {self.size} source ports instead of {size}: "
-                "widen srcport for more flow entropy"
-            )
-        self.fill(0)
-
-    def fill(self, slot: int) -> Sender:
-        """The sender of an empty slot: its own, or another's when no more can be opened."""
-        sender = None
-        if not self._exhausted:
-            try:
-                sender = self._open(slot)
-            except OSError as error:
-                self._share(error.strerror or str(error))
-        if sender is None:
-            sender = next((one for one in self.slots[slot::-1] + self.slots if one), None)
-        if sender is None:
+        """Raises UnderlayError when not one port can be had."""
+        self.address, self.ports = address, ports
+        self.size = min(size, ports[1] - ports[0] + 1, _descriptors_to_spare())
+        self.sockets: list[socket] = []
+        self._options = options
+        self._trouble: OSError | None = None
+        self._open_all()
+        if not self.sockets:
             raise UnderlayError(
-                f"underlay {self._address}: no source port in {self._low}-"
-                f"{self._low + self._span - 1} could be opened: choose another srcport range"
+                f"underlay {address}: none of the source ports {ports[0]}-{ports[1]} can be "
+                f"opened ({self._trouble or 'all are taken'}): choose another srcport range"
             )
-        self.slots[slot] = sender
-        return sender
+        senders = [Sender(sock) for sock in self.sockets]
+        self.slots = [senders[at % len(senders)] for at in range(self.size)]
 
-    def open_all(self) -> list[int]:
-        """Fill every slot; the descriptors, by slot (a shared one stands there twice)."""
-        return [(self.slots[at] or self.fill(at)).socket.fileno() for at in range(self.size)]
+    def shortfall(self, wanted: int) -> str:
+        """A sentence if there are fewer than `wanted` source ports, else empty."""
+        if len(self.sockets) >= wanted:
+            return ""
+        return (
+            f"underlay {self.address}: {len(self.sockets)} source ports instead of {wanted}: "
+            "less flow entropy: widen srcport, or raise the limit of open files (LimitNOFILE)"
+        )
 
-    def _open(self, slot: int) -> Sender | None:
+    def _open_all(self) -> None:
+        try:
+            for slot in range(self.size):
+                sock = self._open(slot)
+                if sock is None:
+                    return
+                self.sockets.append(sock)
+        except OSError as error:
+            self._trouble = error
+
+    def _open(self, slot: int) -> socket | None:
         """A socket on the first free port from the slot's own onwards, round the range."""
-        first = slot * self._span // self.size
-        for step in range(self._span):
-            port = self._low + (first + step) % self._span
+        low, span = self.ports[0], self.ports[1] - self.ports[0] + 1
+        for step in range(span):
+            port = low + (slot * span // self.size + step) % span
             try:
-                sock = open_sender(self._address, port, self._options)
+                return open_sender(self.address, port, self._options)
             except OSError as error:
                 if error.errno not in _TAKEN:
                     raise
-                continue
-            self._on_open(sock)
-            return Sender(sock)
-        self._share("all ports of the range are taken")
         return None
 
-    def _share(self, why: str) -> None:
-        self._exhausted = True
-        opened = len({id(sender) for sender in self.slots if sender})
-        self._fallbacks.append(
-            f"underlay {self._address}: {opened} source ports instead of {self.size} ({why}): "
-            "raise the limit of open files (LimitNOFILE) or widen srcport"
-        )
+
+def _descriptors_to_spare() -> int:
+    """A quarter of those this process may have: two families leave half for the rest."""
+    return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)

@@ -247,11 +247,18 @@ def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def _pids_with(inode: int) -> Iterator[int]:
     for directory in Path("/proc").glob("[0-9]*/fd"):
         try:
-            targets = [os.readlink(link) for link in directory.iterdir()]
+            links = list(directory.iterdir())
         except OSError:  # it ended meanwhile, or belongs to somebody else
             continue
-        if f"socket:[{inode}]" in targets:
+        if any(_target_of(link) == f"socket:[{inode}]" for link in links):
             yield int(directory.parent.name)
+
+
+def _target_of(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _name_of(pid: int) -> str:

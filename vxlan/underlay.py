@@ -12,9 +12,8 @@ Routers and network cards spread load by a hash over addresses and ports, so the
 outer source port carries the entropy of the inner flow (RFC 7348, section 5).  A
 UDP socket has one source port; therefore a pool of them, chosen by the flow's
 hash: one flow always leaves by one port, and different flows by many.  The slots
-divide the port range evenly and are opened when their first flow comes.  A port
-that somebody else holds is skipped.  When descriptors run out, a flow shares the
-socket of another: less entropy, no loss.
+divide the port range evenly (vxlan/portpool.py); one that somebody else holds is
+skipped.
 
 Datagrams are not fragmented on their way (DF), whatever path MTU the kernel
 believes in: one forged ICMP would otherwise stop all larger traffic for minutes.
@@ -120,7 +119,7 @@ class Underlay:
         rcvbuf: int = 0,
         gro: bool = False,
     ) -> None:
-        """Open what receives, and one sender for each family.  Raises UnderlayError.
+        """Open everything.  Raises UnderlayError.
 
         The first address of each family is the source of what is sent.  srcport
         is inclusive; rcvbuf in bytes, 0 = as much as the kernel grants, up to 32 MiB.
@@ -151,7 +150,7 @@ class Underlay:
         pool = self._pool6 if ":" in remote[0] else self._pool4
         if pool is None:
             return Drop.UNDERLAY_UNREACHABLE
-        sender = pool.slots[flow * pool.size >> 32] or pool.fill(flow * pool.size >> 32)
+        sender = pool.slots[flow * pool.size >> 32]
         try:
             if sender.tos != tos or sender.ttl != ttl:
                 sender.mark(tos, ttl)
@@ -200,9 +199,15 @@ class Underlay:
             self._seen_drops[sock] = drops
         return lost
 
-    def open_pool(self) -> dict[int, list[int]]:
-        """Open every slot now: {AF_INET or AF_INET6: descriptors, by slot}."""
-        return {family: pool.open_all() for family, pool in self._pools.items()}
+    def pool_fds(self) -> dict[int, list[int]]:
+        """The sending sockets: {AF_INET or AF_INET6: descriptors, by slot}.
+
+        Slot = flow * slots >> 32.  Where ports ran out a descriptor stands there twice.
+        """
+        return {
+            family: [sender.socket.fileno() for sender in pool.slots]
+            for family, pool in self._pools.items()
+        }
 
     def close(self) -> None:
         """Close every socket.  May be called again."""
@@ -224,17 +229,21 @@ class Underlay:
         for address in self.local:
             self.receivers += (open_receiver(address, self.port, options),)
         for address in self.local:
-            family = family_of(address)
-            if family not in self._pools:
-                self._pools[family] = PortPool(
-                    address, srcport, size, options, self._watch, self.fallbacks
-                )
+            if family_of(address) not in self._pools:
+                self._add_pool(address, srcport, size, options)
         self._pool4, self._pool6 = self._pools.get(AF_INET), self._pools.get(AF_INET6)
         self._tell_granted(options)
 
-    def _watch(self, sender: socket) -> None:
-        self._senders[sender.fileno()] = sender
-        self._errors.register(sender.fileno(), 0)  # errors are reported without being asked for
+    def _add_pool(
+        self, address: str, srcport: tuple[int, int], size: int, options: SocketOptions
+    ) -> None:
+        pool = self._pools[family_of(address)] = PortPool(address, srcport, size, options)
+        for sender in pool.sockets:
+            self._senders[sender.fileno()] = sender
+            self._errors.register(sender.fileno(), 0)  # errors come without being asked for
+        self.granted["source_ports"] = len(self._senders)
+        if pool.shortfall(size):
+            self.fallbacks.append(pool.shortfall(size))
 
     def _tell_granted(self, options: SocketOptions) -> None:
         wanted = options.rcvbuf or MAX_RCVBUF
