@@ -1,0 +1,60 @@
+"""`pyvxlan monitor`: what happens, as it happens."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from vxlan.cli import output, session, words
+from vxlan.cli.errors import NOT_RUNNING, Failure
+from vxlan.cli.options import json_option
+
+
+@click.command()
+@click.argument("args", nargs=-1, metavar="[NAME] [vni N] [dev TAP]")
+@words.segment_options
+@json_option
+def monitor(args: tuple[str, ...], as_json: bool, node: str | None, **options: str | None) -> None:
+    """Print events until interrupted: stations learned, moved, aged; remotes up, down.
+
+    With --json one object a line.
+    """
+    said = words.parse(args, **options)
+    if node is None:
+        node, said = words.take_name(said)
+    words.refuse_rest(said)
+    name, vni = words.target(node, said)
+    try:
+        for event in session.stream(name, "monitor", vni=vni):
+            if vni in (None, event.get("vni")) or "count" in event:
+                _print(event, as_json)
+    except KeyboardInterrupt:
+        return
+    raise Failure(f"node {name} has ended: `pyvxlan up {name}` starts it again", NOT_RUNNING)
+
+
+def _print(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.emit_json_line(event)
+    else:
+        click.echo(line(event))
+        sys.stdout.flush()
+
+
+def line(event: dict[str, Any]) -> str:
+    """An event in one line: time, what, and in bridge(8)'s words whom it concerns."""
+    if event["event"] == "events_lost":
+        return f"{_clock(time.time())} events_lost {event['count']}: this reader was too slow"
+    parts = [_clock(event["time"]), event["event"]]
+    parts += [event["mac"]] if event.get("mac") else []
+    parts += [f"dst {event['remote']}"] if event.get("remote") else []
+    parts += [f"was {event['was']}"] if event.get("was") else []
+    parts += [f"vni {event['vni']}"] if event.get("vni") is not None else []
+    return " ".join(parts) + (f": {event['detail']}" if event.get("detail") else "")
+
+
+def _clock(when: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(when)) + f".{int(when % 1 * 1000):03}"

@@ -1,0 +1,70 @@
+"""Talk to running nodes, and turn what goes wrong into a `Failure`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from vxlan.cli.errors import FAILED, NOT_RUNNING, USAGE, Failure
+
+
+def running() -> list[str]:
+    """Names of the nodes that run here, sorted."""
+    from vxlan import api
+
+    return sorted(api.running())
+
+
+def choose(name: str | None) -> str:
+    """The node that is meant: the named one, or the only one that runs."""
+    if name:
+        return name
+    nodes = running()
+    if not nodes:
+        raise Failure("no node runs here: start one with `pyvxlan up`", NOT_RUNNING)
+    if len(nodes) > 1:
+        raise click.UsageError(
+            f"several nodes run ({', '.join(nodes)}): name the one you mean",
+            click.get_current_context(silent=True),
+        )
+    return nodes[0]
+
+
+def call(name: str, op: str, **args: Any) -> Any:
+    """One request to the node `name`; arguments that are None are left out."""
+    from vxlan import api
+
+    with _failures(name):
+        return api.call(name, op, **{key: arg for key, arg in args.items() if arg is not None})
+
+
+def stream(name: str, op: str, **args: Any) -> Iterator[dict[str, Any]]:
+    """A request whose answer is a stream of objects."""
+    from vxlan import api
+
+    with _failures(name):
+        yield from api.stream(
+            name, op, **{key: arg for key, arg in args.items() if arg is not None}
+        )
+
+
+@contextmanager
+def _failures(name: str) -> Iterator[None]:
+    from vxlan import api
+
+    try:
+        yield
+    except api.NotRunning as error:
+        raise Failure(str(error), NOT_RUNNING) from error
+    except api.ApiError as error:
+        raise Failure(str(error), USAGE if error.code == "usage" else FAILED) from error
+    except PermissionError as error:
+        raise Failure(
+            f"the control socket of node {name} is not open to you: use sudo, "
+            "or set `group` in its configuration and join that group"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise Failure(f"node {name} does not answer: {error}: look at its log") from error
