@@ -63,7 +63,7 @@ def make_engine(engine_name: str) -> Callable[..., Engine]:
     """make_engine(*local, port=4789): a new engine of the kind under test."""
 
     def make(*local: str, port: int = 4789) -> Engine:
-        return choose_engine(engine_name, local or ("192.0.2.1",), port)  # type: ignore[arg-type]
+        return choose_engine(engine_name, local or ("192.0.2.1",), port)
 
     return make
 

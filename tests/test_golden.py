@@ -164,9 +164,9 @@ def test_what_the_kernel_encapsulates_we_decapsulate(engine: Engine, underlay: s
     from vxlan.lab import Lab, Sniffer
 
     here, there, plen = (
-        (underlay + "1", underlay + "2", 64)
+        (underlay + "7", underlay + "8", 64)
         if ":" in underlay
-        else (underlay + ".1", underlay + ".2", 24)
+        else (underlay + ".7", underlay + ".8", 24)
     )
     frame = bytes.fromhex("ffffffffffff 020000000001 0806") + bytes(range(46))
     with Lab("golden") as lab:

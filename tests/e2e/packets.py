@@ -107,7 +107,18 @@ def outer(packet: bytes, port: int = VXLAN_PORT) -> Outer | None:
     first, second = struct.unpack_from("!II", packet, l4 + 8)
     reserved = (first & 0xFFFFFF) << 8 | second & 0xFF
     return Outer(
-        src, dst, tos, ttl, df, sport, dport, check, first >> 24, second >> 8, reserved, packet[l4 + 16 :]
+        src,
+        dst,
+        tos,
+        ttl,
+        df,
+        sport,
+        dport,
+        check,
+        first >> 24,
+        second >> 8,
+        reserved,
+        packet[l4 + 16 :],
     )
 
 

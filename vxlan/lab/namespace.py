@@ -43,14 +43,16 @@ class Namespace:
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a process in the namespace; `options` as for subprocess.Popen."""
-        return self.call(subprocess.Popen, command, **options)
+        with netns.inside(self.name):
+            return subprocess.Popen(command, **options)
 
     def run(self, command: Sequence[str], timeout: float = 30.0) -> str:
         """Run a command in the namespace; its output.  Raises CalledProcessError."""
-        done = self.call(
-            subprocess.run, command, capture_output=True, text=True, timeout=timeout, check=True
-        )
-        return str(done.stdout)
+        with netns.inside(self.name):
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout, check=True
+            )
+        return done.stdout
 
     def sysctl(self, key: str, value: str) -> None:
         """Write /proc/sys/KEY as this namespace sees it."""

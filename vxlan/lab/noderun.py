@@ -156,7 +156,7 @@ class Node:
 
     # -- its control socket ----------------------------------------------------------
 
-    def call(self, op: str, **arguments: object) -> Any:
+    def call(self, op: str, **arguments: Any) -> Any:
         """One request to the control socket.  Raises api.ApiError."""
         return api.call(self.name, op, **arguments)
 

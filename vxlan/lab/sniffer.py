@@ -54,9 +54,7 @@ class Sniffer:
     def __init__(self, namespace: Namespace, interface: str) -> None:
         self.interface = interface
         self.lost = 0
-        self._socket = namespace.socket(
-            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
-        )
+        self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.bind((interface, _ETH_P_ALL))

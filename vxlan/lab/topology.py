@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vxlan import netdev, netns
 from vxlan.lab.namespace import Namespace
@@ -51,7 +51,9 @@ OVERLAY_MTU = 1450
 ZERO_MAC = bytes(6)
 
 
-def segment(vni: int, *remotes: str, bridge: str | None = "br0", **keys: object) -> dict[str, object]:
+def segment(
+    vni: int, *remotes: str, bridge: str | None = "br0", **keys: object
+) -> dict[str, object]:
     """One [[segment]] of a node's configuration; `keys` as in the configuration file."""
     table: dict[str, object] = {"vni": vni, "tap": f"vxlan{vni}", "remotes": list(remotes)}
     if bridge is not None:
@@ -144,9 +146,7 @@ class Host(_Station):
 
     # -- what carries frames to other hosts ------------------------------------------
 
-    def node(
-        self, *segments: Mapping[str, object], engine: str = "auto", **vtep: object
-    ) -> Node:
+    def node(self, *segments: Mapping[str, object], engine: str = "auto", **vtep: object) -> Node:
         """A pyvxlan node with this configuration, not yet started (see `Lab.start`)."""
         name = f"{self.name}-{len(self.lab.nodes)}"
         node = Node(self, name, (), self.lab.directory)
@@ -175,7 +175,7 @@ class Host(_Station):
         *,
         bridge: str | None = "br0",
         dstport: int = 4789,
-        **options: int,
+        **options: Any,
     ) -> str:
         """The kernel's driver as the other end; the name of its device, "vxlanVNI"."""
         device = f"vxlan{vni}"
