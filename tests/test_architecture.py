@@ -24,10 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "core": "wire drop event engine ifname fdb mtu* offload* segment* vtep*",
-    "edges": "tap* underlay* udpsock portpool patherror net* host pcap* middleware*",
+    "edges": (
+        "tap* underlay* udpsock portpool patherror net* host capabilities sdnotify"
+        " pcap* middleware*"
+    ),
     "python engine": "pyengine*",
     "compiled engine": "_fastpath",
-    "node": "config* node* api* doctor* finding control*",
+    "node": (
+        "config* node* api* attachment doctor* finding history local_address overlay_mtu"
+        " reload report control*"
+    ),
     "faces": "cli* lab* explain* plugins* __main__",
 }
 BELOW = {

@@ -135,9 +135,12 @@ def test_sdist_holds_nothing_that_was_generated(sdist: Path) -> None:
 def test_wheel_with_the_extension(unpacked: Unpacked) -> None:
     wheel = unpacked.wheel(PYVXLAN_REQUIRE_EXT="1")
     names = names_in(wheel)
+    own = f"pyvxlan-{__version__}"
     folders = {name.partition("/")[0] for name in names}
-    assert folders == {"vxlan", f"pyvxlan-{__version__}.dist-info"}
+    assert folders == {"vxlan", f"{own}.dist-info", f"{own}.data"}
     assert {"vxlan/py.typed", "vxlan/_fastpath.pyi"} <= names
+    assert f"{own}.data/data/share/man/man8/pyvxlan.8" in names
+    assert f"{own}.data/data/lib/systemd/system/pyvxlan@.service" in names
     assert sum(name.endswith(".so") for name in names) == 1
     unpacked.install(wheel)
     assert unpacked.python("from vxlan import _fastpath as f; print(f.checksum(b'ab'))") == "40605"
