@@ -195,18 +195,18 @@ class PythonEngine:
         self._report()
 
     def _drain_tap(self, vni: int, tap: Tap) -> None:
-        encap, send, now = self.vtep.encap, self._underlay.send, time.monotonic()
+        encap, now = self.vtep.encap, time.monotonic()
+        datagrams: list[Datagram] = []
         try:
             for _ in range(BATCH):
                 frame = tap.read()
                 if frame is None:
-                    return
-                for datagram in encap(vni, frame[VNET_HLEN:], now):
-                    refused = send(datagram)
-                    if refused is not None:
-                        self._refused(vni, datagram.remote, refused, now)
+                    break
+                datagrams += encap(vni, frame[VNET_HLEN:], now)
         except TapLost as lost:
             self._lose_tap(vni, str(lost), now)
+        for datagram, why in self._underlay.send_all(datagrams):
+            self._refused(vni, datagram.remote, why, now)
 
     def _drain_receiver(self, receiver: socket) -> None:
         decap, now = self.vtep.decap, time.monotonic()

@@ -47,6 +47,7 @@ from socket import (
     socket,
 )
 
+from vxlan.burst import NOT_SUPPORTED, runs, send_run
 from vxlan.drop import Drop
 from vxlan.engine import Datagram
 from vxlan.fdb import Remote
@@ -130,6 +131,7 @@ class Underlay:
         self.granted: dict[str, bool | int | str] = {}
         self.fallbacks: list[str] = []
         self.receivers: tuple[socket, ...] = ()
+        self.gso = udpcsum
         self._pools: dict[int, PortPool] = {}
         self._pool4: PortPool | None = None
         self._pool6: PortPool | None = None
@@ -158,6 +160,42 @@ class Underlay:
         except OSError as error:
             return _send_again(sender, datagram, error)
         return None
+
+    def send_all(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, Drop]]:
+        """Hand many datagrams to the kernel, in order; those it refused, and why.
+
+        Neighbours of one flow go in one system call where the kernel can do that.
+        """
+        refused: list[tuple[Datagram, Drop]] = []
+        for run in runs(datagrams):
+            if len(run) > 1 and self.gso and self._send_run(run):
+                continue
+            for datagram in run:
+                why = self.send(datagram)
+                if why is not None:
+                    refused.append((datagram, why))
+        return refused
+
+    def _send_run(self, run: Sequence[Datagram]) -> bool:
+        """Whether the kernel took all of them at once."""
+        pool = self._pool6 if ":" in run[0].remote.address else self._pool4
+        if pool is None:
+            return False
+        try:
+            send_run(pool.slots[run[0].flow * pool.size >> 32], run)
+        except OSError as error:
+            if error.errno in NOT_SUPPORTED:
+                self._give_up_gso(error)
+            return False
+        return True
+
+    def _give_up_gso(self, error: OSError) -> None:
+        self.gso = False
+        self.granted["gso"] = False
+        self.fallbacks.append(
+            f"underlay: no UDP segmentation offload here ({error.strerror}): "
+            "one system call for each datagram"
+        )
 
     def receive(self, sock: socket) -> list[Datagram]:
         """Datagrams from one of `receivers`; an empty list when none waits."""
