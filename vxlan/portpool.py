@@ -72,12 +72,11 @@ class PortPool:
         self.size = min(size, ports[1] - ports[0] + 1, _descriptors_to_spare())
         self.sockets: list[socket] = []
         self._options = options
-        self._trouble: OSError | None = None
-        self._open_all()
+        trouble = self._open_all()
         if not self.sockets:
             raise UnderlayError(
                 f"underlay {address}: none of the source ports {ports[0]}-{ports[1]} can be "
-                f"opened ({self._trouble or 'all are taken'}): choose another srcport range"
+                f"opened ({trouble}): choose another srcport range"
             )
         senders = [Sender(sock) for sock in self.sockets]
         self.slots = [senders[at % len(senders)] for at in range(self.size)]
@@ -91,15 +90,17 @@ class PortPool:
             "less flow entropy: widen srcport, or raise the limit of open files (LimitNOFILE)"
         )
 
-    def _open_all(self) -> None:
-        try:
-            for slot in range(self.size):
+    def _open_all(self) -> str:
+        """Open up to `size` sockets; why there are not more, or empty."""
+        for slot in range(self.size):
+            try:
                 sock = self._open(slot)
-                if sock is None:
-                    return
-                self.sockets.append(sock)
-        except OSError as error:
-            self._trouble = error
+            except OSError as error:
+                return error.strerror or str(error)
+            if sock is None:
+                return "all are taken"
+            self.sockets.append(sock)
+        return ""
 
     def _open(self, slot: int) -> socket | None:
         """A socket on the first free port from the slot's own onwards, round the range."""
