@@ -116,6 +116,8 @@ def test_the_policy_carries_every_word_of_the_segment(tmp_path: Path) -> None:
         ('vni=5\ntap = "a/b"', "contains '/'"),
         ('vni=5\nbridge = "vxlan42"', "segment[1].bridge: vxlan42 is a TAP's name"),
         ('vni=5\nbridge = "vxlan5"', "segment[1].bridge: vxlan5 is the TAP's name"),
+        ('bridge="b"\nvni=5\n[[segment]]\nvni=6\nbridge="b"', "b is already segment[1]'s: one"),
+        ('vni=5\nmtu=1000\naddress="2001:db8:42::1/64"', "IPv6 needs 1280"),
         ('vni=5\naddress = "10.42.0.1"', "has no prefix length: write it like 10.42.0.1/24"),
         ('vni=5\naddress = ["10.42.0.300/24"]', "is not an address with a prefix length"),
         ('vni=5\nmtu = "big"', "segment[1].mtu: 'big' is not an MTU or \"auto\""),

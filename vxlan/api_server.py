@@ -60,6 +60,7 @@ class Server:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._subscribers: set[_Subscriber] = set()
+        self._ending: str | None = None
 
     def bind(self) -> None:
         """Put the socket in place, before anything else: only one node may have the name.
@@ -108,6 +109,10 @@ class Server:
         self._server = await asyncio.start_unix_server(
             self._accept, sock=self._socket, limit=MAX_REQUEST
         )
+
+    def refuse_from_now(self, why: str) -> None:
+        """Answer every request with a refusal; the name stays taken until `close`."""
+        self._ending = why
 
     async def close(self) -> None:
         """Let the clients go and take the socket away."""
@@ -170,6 +175,8 @@ class Server:
         """The answer to a line; with the request if it asks for the stream of events."""
         try:
             request = _parse(line)
+            if self._ending is not None:
+                raise ApiError(f"{self._ending}: ask again when it runs", "failed")
             if request["op"] == "monitor":
                 _vni_of(request)
                 return request, _line({"ok": True, "result": "streaming"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vxlan.config_lines import KeyPath, Wrong, show
+from vxlan.mtu import MIN_MTU_IPV6
 from vxlan.wire import mac_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def check(config: NodeConfig) -> None:
     segments = config.segments
     each_once([segment.vni for segment in segments], ("segment",), "vni", "VNI")
     each_once([segment.tap for segment in segments], ("segment",), "tap", "the TAP")
-    _no_bridge_is_a_tap(segments)
+    _bridges(segments)
+    _room_for_ipv6(segments)
     _local_addresses(config.vtep)
     if not config.vtep.local and not config.vtep.dev and not any(s.all_remotes() for s in segments):
         raise Wrong(("vtep",), "no address to send from: set local or dev")
@@ -35,12 +37,28 @@ def each_once(values: list[Any], array: KeyPath, key: str, what: str) -> None:
         seen[value] = index
 
 
-def _no_bridge_is_a_tap(segments: tuple[SegmentConfig, ...]) -> None:
+def _bridges(segments: tuple[SegmentConfig, ...]) -> None:
     taps = {segment.tap for segment in segments}
+    owner: dict[str, int] = {}
     for index, segment in enumerate(segments):
+        path: KeyPath = ("segment", index, "bridge")
         if segment.bridge in taps:
+            raise Wrong(path, f"{segment.bridge} is a TAP's name: choose another")
+        if segment.bridge is not None and owner.setdefault(segment.bridge, index) != index:
             raise Wrong(
-                ("segment", index, "bridge"), f"{segment.bridge} is a TAP's name: choose another"
+                path,
+                f"{segment.bridge} is already segment[{owner[segment.bridge]}]'s: one bridge "
+                "would join the two VNIs, take another",
+            )
+
+
+def _room_for_ipv6(segments: tuple[SegmentConfig, ...]) -> None:
+    for index, segment in enumerate(segments):
+        six = [cidr for cidr in segment.address if ":" in cidr]
+        if six and segment.mtu is not None and segment.mtu < MIN_MTU_IPV6:
+            raise Wrong(
+                ("segment", index, "mtu"),
+                f"{segment.mtu} is too small for the address {six[0]}: IPv6 needs {MIN_MTU_IPV6}",
             )
 
 

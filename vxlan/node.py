@@ -1,0 +1,304 @@
+"""A node: one process that serves a VTEP and its segments, from start to end.
+
+Theory of operation
+===================
+
+The node owns everything and moves no packet.  It opens what the engine needs, hands it
+over, and then only reacts:
+
+    SIGTERM, SIGINT, `down`          end
+    SIGHUP, `reload`                 compare the configuration with the one in force
+    the kernel's news (netlink)      ask the paths again, look where the TAPs are
+    the engine's events              chronicle; make a lost TAP anew
+
+What is made is undone in the reverse order, also when the start fails half-way: each
+step puts its own undoing on a stack before the next one begins.  The control socket
+comes first, because its name is what keeps two nodes of one name apart.
+
+Nothing that blocks is done in the event loop while packets move: questions to the
+kernel go through threads.  Changes of the configuration hold `changing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+
+from vxlan import capabilities, local_address, sdnotify
+from vxlan.api import ApiError, socket_path
+from vxlan.api_server import Server
+from vxlan.config import NodeConfig, SegmentConfig
+from vxlan.engine import Engine, EngineUnavailable, choose_engine
+from vxlan.event import Event, EventKind
+from vxlan.history import Chronicle
+from vxlan.local_address import NoAddress
+from vxlan.netdev import NetdevError
+from vxlan.netwatch import Watch
+from vxlan.node_segment import NodeSegment
+from vxlan.operations import Operations
+from vxlan.overlay_mtu import misfit, paths
+from vxlan.reloader import Reloader
+from vxlan.tap import TapError
+from vxlan.underlay import Underlay, UnderlayError
+
+SETTLE = 0.1
+"""Seconds to wait after a change in the kernel for those that follow it."""
+
+REVIEW_GAP = 0.5
+"""Seconds at least between two looks at paths and devices."""
+
+PATH_MTU_LIFE = 605.0
+"""Seconds after which the kernel has forgotten a path MTU (net.ipv4.route.mtu_expires)."""
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = (ApiError, EngineUnavailable, NetdevError, NoAddress, TapError, UnderlayError)
+
+
+class NodeError(Exception):
+    """The node cannot start; one line with the remedy."""
+
+
+class Node:
+    """One node.  `run` returns when it has ended."""
+
+    engine: Engine
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.local: tuple[str, ...] = ()
+        self.segments: dict[int, NodeSegment] = {}
+        self.began = time.monotonic()
+        self._server = Server(
+            socket_path(config.name), Operations(self).table(), group=config.group
+        )
+        self.chronicle = Chronicle(self._server.publish)
+        self._stopped = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self.changing = asyncio.Lock()
+        self._again: asyncio.TimerHandle | None = None
+        self.reloader = Reloader(self)
+
+    async def run(self) -> None:
+        """Start, serve until something says stop, undo everything.  Raises NodeError."""
+        async with AsyncExitStack() as stack:
+            self._handle_signals(stack)
+            try:
+                async with self.changing:
+                    await self._start(stack)
+            except BaseException as error:
+                self._stopped.set()
+                if isinstance(error, _REFUSALS):
+                    raise NodeError(str(error)) from error
+                raise
+            sdnotify.notify("READY=1", f"STATUS={self.status()}")
+            log.info("node %s: %s", self.config.name, self.status())
+            await self._stopped.wait()
+            sdnotify.notify("STOPPING=1")
+        log.info("node %s: ended", self.config.name)
+
+    def stop(self, why: str) -> None:
+        """Begin to end."""
+        if not self._stopped.is_set():
+            log.info("node %s: ends (%s)", self.config.name, why)
+            self._stopped.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the end has begun."""
+        return self._stopped.is_set()
+
+    def status(self) -> str:
+        """In one line, for the log and the service manager."""
+        vnis = ", ".join(map(str, self.segments)) or "none"
+        where = ", ".join(self.local)
+        return f"{where} port {self.config.vtep.dstport}, {self.engine.info.name}, VNI {vnis}"
+
+    # -- start -------------------------------------------------------------------------------
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        self._server.bind()
+        stack.push_async_callback(self._server.close)
+        self._drop_privileges()
+        self.local = await asyncio.to_thread(local_address.choose, self.config)
+        if not self.config.vtep.local:
+            log.info("local is not configured: sending from %s", ", ".join(self.local))
+        if problem := await self.misfits(self.config.segments):
+            raise NodeError(problem)
+        self._start_engine(stack)
+        stack.push_async_callback(self._stop_segments)
+        for segment in self.config.segments:
+            await self.start_segment(segment)
+        self._start_watching(stack)
+        await self._server.serve()
+        stack.callback(self._server.refuse_from_now, "the node is ending")
+
+    def _drop_privileges(self) -> None:
+        keep = {capabilities.CAP_NET_ADMIN}
+        if min(self.config.vtep.dstport, self.config.vtep.srcport[0]) < 1024:
+            keep.add(capabilities.CAP_NET_BIND_SERVICE)
+        for problem in capabilities.keep_only(keep):
+            log.debug("privileges: %s", problem)
+
+    def _start_engine(self, stack: AsyncExitStack) -> None:
+        vtep = self.config.vtep
+        self.engine = choose_engine(vtep.engine, self.local, vtep.dstport)
+        underlay = Underlay(
+            self.local,
+            vtep.dstport,
+            srcport=vtep.srcport,
+            udpcsum=vtep.udpcsum,
+            udp6zerocsumtx=vtep.udp6zerocsumtx,
+            udp6zerocsumrx=vtep.udp6zerocsumrx,
+            rcvbuf=vtep.rcvbuf,
+            gro=True,
+        )
+        stack.callback(underlay.close)
+        self.engine.start(underlay, self._on_events)
+        stack.callback(self.engine.stop)
+        log.info("engine %s (%s)", self.engine.info.name, self.engine.info.why)
+        for sentence in self.engine.info.fallbacks:
+            log.warning("%s", sentence)
+
+    async def misfits(self, segments: Sequence[SegmentConfig]) -> str | None:
+        """The first segment whose MTU cannot be had, in words."""
+        for segment in segments:
+            addresses = [remote.address for remote in segment.all_remotes()]
+            ways = await asyncio.to_thread(paths, addresses, self.local)
+            if problem := misfit(segment, ways):
+                return problem
+        return None
+
+    async def start_segment(self, config: SegmentConfig) -> None:
+        """Serve one more segment.  Raises TapError or NetdevError."""
+        segment = NodeSegment(config, self.engine, self.local, self._emit)
+        await segment.start()
+        self.segments[config.vni] = segment
+        for sentence in segment.tap.fallbacks if segment.tap else ():
+            log.warning("%s", sentence)
+
+    async def _stop_segments(self) -> None:
+        """After whatever is changing now."""
+        async with self.changing:
+            for vni in reversed(list(self.segments)):
+                await self.stop_segment(vni)
+
+    async def stop_segment(self, vni: int) -> None:
+        """Serve a segment no more."""
+        await self.segments.pop(vni).stop()
+        self.chronicle.history.forget(vni)
+
+    # -- signals and tasks ---------------------------------------------------------------------
+
+    def _handle_signals(self, stack: AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: lambda: self.stop("SIGTERM"),
+            signal.SIGINT: lambda: self.stop("SIGINT"),
+            signal.SIGHUP: lambda: self.reloader.begin(),
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+            stack.callback(loop.remove_signal_handler, number)
+
+    def _start_watching(self, stack: AsyncExitStack) -> None:
+        watch = Watch()
+        work = [self._listen(watch), self._review()]
+        interval = sdnotify.watchdog_interval()
+        if interval is not None:
+            work.append(self._feed_watchdog(interval))
+        tasks = [asyncio.create_task(one) for one in work]
+        for task in tasks:
+            task.add_done_callback(_report_crash)
+        stack.push_async_callback(_finish, tasks)
+        stack.callback(watch.close)
+
+    async def _feed_watchdog(self, interval: float) -> None:
+        while not await self._stops_within(interval):
+            sdnotify.notify("WATCHDOG=1")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Wait so long, or until the end begins; whether it did."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        return self._stopped.is_set()
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        self._on_events((event,))
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.chronicle.take(event)
+            if event.kind is EventKind.TAP_LOST and event.vni in self.segments:
+                self.segments[event.vni].tap_lost()
+            elif event.kind is EventKind.PATH_MTU:
+                self._path_changed()
+
+    def _path_changed(self) -> None:
+        """Look at the paths now, and again when the kernel has forgotten what it learned."""
+        self._changed.set()
+        if self._again is None or self._again.when() < asyncio.get_running_loop().time():
+            self._again = asyncio.get_running_loop().call_later(PATH_MTU_LIFE, self._changed.set)
+
+    async def _listen(self, watch: Watch) -> None:
+        async for _ in watch:
+            self._changed.set()
+
+    async def _review(self) -> None:
+        """After each change in the kernel: does everything still fit, and where are the TAPs?
+
+        It ends between two looks, never in the midst of one: a thread that is at work on
+        the devices cannot be cancelled.
+        """
+        while not self._stopped.is_set():
+            if self._changed.is_set():
+                await asyncio.sleep(SETTLE)
+                self._changed.clear()
+                await self._look()
+            await self._stops_within(REVIEW_GAP)
+
+    async def _look(self) -> None:
+        async with self.changing:
+            for segment in list(self.segments.values()):
+                await segment.follow()
+                await segment.refit()
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the node died: please report", exc_info=error)
+
+
+async def _finish(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run_node(config: NodeConfig) -> int:
+    """Run a node until it ends; the exit status.  Blocks; what is wrong goes to the log."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(config))
+    except NodeError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+async def _run(config: NodeConfig) -> None:
+    await Node(config).run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        log.warning("uvloop is not installed: asyncio's own loop takes more time for each packet")
+        return None
+    return uvloop.new_event_loop

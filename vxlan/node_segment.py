@@ -1,0 +1,300 @@
+"""One segment of a running node: tables in the engine, devices on the host, and the MTU.
+
+Theory of operation
+===================
+
+Three things have to agree, and this is where they are kept together:
+
+    engine      policy, flood list, static entries     changed at once, in the event loop
+    attachment  TAP, bridge, addresses                 blocks: changed in a thread
+    limit       what the paths carry                   blocks: asked in a thread
+
+Whatever touches the devices holds `_devices`, so that a reload, a change of a link and
+a TAP that is made anew come one after another.  Nothing here is on the way of a packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from vxlan.attachment import Attachment
+from vxlan.config import SegmentConfig
+from vxlan.engine import Engine, Policy
+from vxlan.event import Event, EventKind
+from vxlan.fdb import Remote, State
+from vxlan.mtu import MIN_MTU
+from vxlan.netdev import NetdevError
+from vxlan.overlay_mtu import Limit, paths, smallest
+from vxlan.reload import static
+from vxlan.tap import Tap, TapError
+
+FALLBACK_MTU = 1430
+"""Where no path is known: what fits over IPv4 and IPv6 on Ethernet."""
+
+FIRST_RETRY, LAST_RETRY = 0.1, 10.0
+"""Seconds between tries to make a TAP anew; doubled each time."""
+
+log = logging.getLogger(__name__)
+
+
+class NodeSegment:
+    """A segment that is served; `start`, then whatever else, then `stop`."""
+
+    def __init__(
+        self,
+        config: SegmentConfig,
+        engine: Engine,
+        local: tuple[str, ...],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.local = local
+        self.began = time.monotonic()
+        self.limit: Limit | None = None
+        self.mtu = 0
+        self.policy = Policy()
+        self._emit = emit
+        self._attachment = self._new_attachment(config)
+        self._devices = asyncio.Lock()
+        self._static: set[bytes] = set()
+        self._recovery: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def tap(self) -> Tap | None:
+        """The TAP, while there is one."""
+        return self._attachment.tap
+
+    def _new_attachment(self, config: SegmentConfig) -> Attachment:
+        offload = self.engine.info.name == "fastpath"
+        return Attachment(config, self.local[0], offload=offload)
+
+    # -- start and stop --------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Serve.  Raises TapError or NetdevError, and then leaves nothing behind."""
+        vni = self.config.vni
+        self._fit(await self._ask_limit([one.address for one in self.config.all_remotes()]))
+        self.engine.add_segment(vni, self.policy)
+        try:
+            self._add_remotes(self.config.remotes)
+            self._set_static(static(self.config))
+            async with self._devices:
+                await self._open()
+        except BaseException:
+            self.engine.remove_segment(vni)
+            raise
+        log.info("%s", self._summary())
+
+    async def _open(self) -> None:
+        tap = await asyncio.to_thread(self._attachment.open, self.mtu)
+        self.engine.attach(self.config.vni, tap)
+        self._own(await asyncio.to_thread(self._attachment.follow))
+
+    async def stop(self) -> None:
+        """Serve no more and take away what is ours."""
+        self._stopping.set()
+        if self._recovery is not None:
+            await self._recovery
+        async with self._devices:
+            self.engine.remove_segment(self.config.vni)
+            await asyncio.to_thread(self._attachment.close)
+
+    def _summary(self) -> str:
+        where = f"tap {self.config.tap}"
+        if self.config.bridge:
+            where += f" in bridge {self.config.bridge}"
+        count = len(self.engine.remotes(self.config.vni))
+        why = self.limit.why if self.limit else "no path is known yet"
+        return f"segment {self.config.vni}: {where}, {count} remotes, mtu {self.mtu} ({why})"
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def add_remote(self, remote: Remote) -> bool:
+        """Add to the flood list; False if it is there already."""
+        return self.engine.add_remote(self.config.vni, remote, time.monotonic())
+
+    def del_remote(self, remote: Remote) -> bool:
+        """Take from the flood list; False if it is not there."""
+        return self.engine.del_remote(self.config.vni, remote, time.monotonic())
+
+    def set_entry(
+        self, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str
+    ) -> None:
+        """Write an entry.  Raises FdbFull."""
+        self.engine.fdb_set(self.config.vni, mac, remotes, state, source, time.monotonic())
+        if state is not State.DYNAMIC:
+            self._static.add(mac)
+
+    def del_entry(self, mac: bytes, state: State | None = None) -> bool:
+        """Withdraw a claim; False if there is none."""
+        found = self.engine.fdb_remove(self.config.vni, mac, time.monotonic(), state)
+        return found is not None
+
+    def _add_remotes(self, remotes: Iterable[Remote]) -> None:
+        for remote in remotes:
+            if remote.address in self.local:
+                log.warning(
+                    "segment %d: remote %s is ourselves: ignored", self.config.vni, remote
+                )
+            else:
+                self.add_remote(remote)
+
+    def _set_static(self, entries: dict[bytes, tuple[Remote, ...]]) -> None:
+        for mac, remotes in entries.items():
+            others = tuple(remote for remote in remotes if remote.address not in self.local)
+            if others:
+                self.set_entry(mac, others, State.STATIC, "config")
+
+    # -- reload ----------------------------------------------------------------------------
+
+    async def update(self, new: SegmentConfig) -> None:
+        """Follow another configuration; what it leaves alone is not touched.
+
+        The devices come first, since only they can fail: then they are put back, and
+        TapError or NetdevError says why.
+        """
+        async with self._devices:
+            await self._update_devices(self.config, new)
+        old, self.config = self.config, new
+        gone = [remote for remote in old.remotes if remote not in new.remotes]
+        self._add_remotes(remote for remote in new.remotes if remote not in old.remotes)
+        for remote in gone:
+            self.del_remote(remote)
+        self._update_static(static(old), static(new))
+        await self.refit(anyway=True)
+
+    def _update_static(
+        self, before: dict[bytes, tuple[Remote, ...]], after: dict[bytes, tuple[Remote, ...]]
+    ) -> None:
+        for mac in before.keys() - after.keys():
+            self.del_entry(mac, State.STATIC)
+        changed = {mac: to for mac, to in after.items() if before.get(mac) != to}
+        self._set_static(changed)
+
+    async def _update_devices(self, old: SegmentConfig, new: SegmentConfig) -> None:
+        try:
+            if (old.tap, old.mac) != (new.tap, new.mac):
+                await self._replace_attachment(new)
+            elif (old.bridge, old.address) != (new.bridge, new.address):
+                await asyncio.to_thread(self._attachment.change, new)
+                self._own(await asyncio.to_thread(self._attachment.follow))
+        except (TapError, NetdevError):
+            await self._put_back(old)
+            raise
+
+    async def _put_back(self, old: SegmentConfig) -> None:
+        try:
+            await self._replace_attachment(old)
+        except (TapError, NetdevError) as error:
+            log.error("segment %d: %s: trying on", old.vni, error)
+            self.tap_lost()
+
+    async def _replace_attachment(self, config: SegmentConfig) -> None:
+        self.engine.detach(config.vni)
+        await asyncio.to_thread(self._attachment.close)
+        self._attachment = self._new_attachment(config)
+        await self._open()
+
+    # -- MTU -------------------------------------------------------------------------------
+
+    async def refit(self, *, anyway: bool = False) -> None:
+        """Ask the paths again and put the MTU in force that fits; `anyway`: also if the same."""
+        async with self._devices:
+            if self._stopping.is_set():
+                return
+            before = self.mtu, self.policy
+            self._fit(await self._ask_limit(self._addresses()))
+            if (self.mtu, self.policy) != before or anyway:
+                self.engine.set_policy(self.config.vni, self.policy, time.monotonic())
+            if self.mtu != before[0]:
+                await self._tell_devices()
+                self._say_mtu(before[0])
+
+    async def _ask_limit(self, addresses: list[str]) -> Limit | None:
+        return smallest(await asyncio.to_thread(paths, addresses, self.local))
+
+    def _addresses(self) -> list[str]:
+        """Where frames of this segment go by configuration or command."""
+        found = [remote.address for remote in self.engine.remotes(self.config.vni)]
+        for mac in list(self._static):
+            entry = self.engine.fdb_get(self.config.vni, mac)
+            if entry is None or entry.state is State.DYNAMIC:
+                self._static.discard(mac)
+            else:
+                found += [remote.address for remote in entry.remotes]
+        return found
+
+    def _fit(self, limit: Limit | None) -> None:
+        """Without any path now, what was in force stays."""
+        if limit is not None and limit.mtu >= MIN_MTU:
+            self.limit = limit
+        fits = self.limit.mtu if self.limit else FALLBACK_MTU
+        frame = self.limit.max_frame if self.limit else 0
+        self.mtu = fits if self.config.mtu is None else min(self.config.mtu, fits)
+        self.policy = self.config.policy(self.mtu, frame)
+
+    async def _tell_devices(self) -> None:
+        try:
+            await asyncio.to_thread(self._attachment.set_mtu, self.mtu)
+        except NetdevError as error:
+            log.warning("segment %d: %s", self.config.vni, error)
+
+    def _say_mtu(self, before: int) -> None:
+        why = self.limit.why if self.limit else "no path is known"
+        if self.config.mtu is not None and self.mtu < self.config.mtu:
+            why += f"; configured is {self.config.mtu}"
+        self._tell(EventKind.MTU_CHANGED, f"{before} -> {self.mtu}: {why}")
+
+    # -- devices that change under us --------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Look where the TAP is now: another bridge, none, or a bridge that was deleted."""
+        async with self._devices:
+            if self._stopping.is_set():
+                return
+            try:
+                self._own(await asyncio.to_thread(self._attachment.follow))
+            except NetdevError as error:
+                log.warning("segment %d: %s", self.config.vni, error)
+
+    def _own(self, macs: set[bytes]) -> None:
+        if macs:
+            self.engine.set_own_macs(self.config.vni, macs)
+
+    def tap_lost(self) -> None:
+        """Begin to make the TAP anew."""
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        delay, said = FIRST_RETRY, ""
+        while not self._stopping.is_set():
+            problem = await self._reopen()
+            if problem is None:
+                self._tell(EventKind.TAP_BACK, f"tap {self.config.tap}")
+                return
+            if problem != said:
+                log.warning("segment %d: %s: trying on", self.config.vni, problem)
+            said = problem
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+            delay = min(2 * delay, LAST_RETRY)
+
+    async def _reopen(self) -> str | None:
+        """Make the TAP anew; what stands in the way, or None."""
+        async with self._devices:
+            try:
+                await asyncio.to_thread(self._attachment.close_tap)
+                await self._open()
+            except (TapError, NetdevError) as error:
+                return str(error)
+        return None
+
+    def _tell(self, kind: EventKind, detail: str) -> None:
+        self._emit(Event(kind, time.monotonic(), self.config.vni, detail=detail))

@@ -1,0 +1,277 @@
+"""What can be asked of a running node: the operations of the control socket.
+
+Each takes the arguments of one request, checks all of them before it changes anything,
+and returns what JSON can say.  ApiError refuses, with a code that says whose fault it
+is: "usage" the request's, "not_found" and "conflict" the state's, "failed" the host's.
+docs/control-socket.md describes them for those who write clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vxlan import config_values as values
+from vxlan import report
+from vxlan.api import ApiError
+from vxlan.api_server import Operation
+from vxlan.config_rules import family_problem
+from vxlan.fdb import FdbFull, Remote, State
+from vxlan.node_segment import NodeSegment
+from vxlan.overlay_mtu import misfit, paths
+from vxlan.wire import ZERO_MAC, mac_text
+
+if TYPE_CHECKING:
+    from vxlan.node import Node
+
+T = TypeVar("T")
+Args = dict[str, Any]
+
+SOURCE = "operator"
+"""The source of entries that are written by command."""
+
+
+class Operations:
+    """The operations of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def table(self) -> Mapping[str, Operation]:
+        """Name -> operation, for vxlan/api_server.py."""
+        return {
+            "show": self.show,
+            "fdb.show": self.fdb_show,
+            "fdb.add": self.fdb_add,
+            "fdb.replace": self.fdb_replace,
+            "fdb.del": self.fdb_del,
+            "fdb.flush": self.fdb_flush,
+            "fdb.why": self.fdb_why,
+            "remote.show": self.remote_show,
+            "remote.add": self.remote_add,
+            "remote.del": self.remote_del,
+            "reload": self.reload,
+            "down": self.down,
+        }
+
+    # -- the node --------------------------------------------------------------------------
+
+    def show(self, args: Args) -> Any:
+        """Everything but the entries."""
+        _only(args)
+        return report.node_json(self._node)
+
+    async def reload(self, args: Args) -> Any:
+        """Read the configuration again; {"changed": [sentences]}."""
+        _only(args)
+        return {"changed": await self._node.reloader.reload()}
+
+    def down(self, args: Args) -> Any:
+        """End; {"pid": whom to wait for}."""
+        _only(args)
+        self._node.stop("asked to by command")
+        return {"pid": os.getpid()}
+
+    # -- entries ---------------------------------------------------------------------------
+
+    def fdb_show(self, args: Args) -> Any:
+        """The entries of one segment or of all."""
+        _only(args, "vni")
+        chosen = self._segments(args)
+        return [row for segment in chosen for row in report.fdb_json(segment)]
+
+    async def fdb_add(self, args: Args) -> Any:
+        """Write an entry, unless a static one says otherwise."""
+        return await self._write(args, replace=False)
+
+    async def fdb_replace(self, args: Args) -> Any:
+        """Write an entry, whatever was there."""
+        return await self._write(args, replace=True)
+
+    async def _write(self, args: Args, *, replace: bool) -> Any:
+        _only(args, "vni", "mac", "dst", "port", "state")
+        segment = self._segment(args)
+        mac = _mac(args)
+        remote = self._remote(args)
+        state = _state(args) or State.STATIC
+        await self._refuse_misfit(segment, remote)
+        if mac == ZERO_MAC:
+            self._write_flood_list(segment, remote, replace)
+        else:
+            self._write_entry(segment, mac, remote, state, replace)
+        await segment.refit()
+        return {}
+
+    def _write_flood_list(self, segment: NodeSegment, remote: Remote, replace: bool) -> None:
+        segment.add_remote(remote)
+        if replace:
+            for other in segment.engine.remotes(segment.config.vni):
+                if other != remote:
+                    segment.del_remote(other)
+
+    def _write_entry(
+        self, segment: NodeSegment, mac: bytes, remote: Remote, state: State, replace: bool
+    ) -> None:
+        there = segment.engine.fdb_get(segment.config.vni, mac)
+        if there and not replace and there.state.rank >= max(state.rank, State.EXTERN_LEARN.rank):
+            if there.remotes == (remote,):
+                return
+            where = ", ".join(map(str, there.remotes))
+            raise ApiError(
+                f"{mac_text(mac)} is bound to {where} by a {there.state} entry of "
+                f"{there.source}: `pyvxlan fdb replace` overrules it",
+                "conflict",
+            )
+        try:
+            segment.set_entry(mac, (remote,), state, SOURCE)
+        except FdbFull as full:
+            text = f"the table is full: {full}: raise maxaddress or delete some"
+            raise ApiError(text, "conflict") from None
+
+    async def fdb_del(self, args: Args) -> Any:
+        """Withdraw an entry, or one remote of it."""
+        _only(args, "vni", "mac", "dst", "port")
+        segment = self._segment(args)
+        mac = _mac(args)
+        if mac == ZERO_MAC:
+            self._del_from_flood_list(segment, self._remote(args))
+        else:
+            self._del_entry(segment, mac, self._remote(args) if "dst" in args else None)
+        await segment.refit()
+        return {}
+
+    def _del_entry(self, segment: NodeSegment, mac: bytes, remote: Remote | None) -> None:
+        there = segment.engine.fdb_get(segment.config.vni, mac)
+        if there is None or (remote is not None and remote not in there.remotes):
+            where = f" with {remote}" if remote else ""
+            text = f"no entry {mac_text(mac)}{where}: `pyvxlan fdb show` lists what is there"
+            raise ApiError(text, "not_found")
+        rest = tuple(other for other in there.remotes if other != remote)
+        if remote is None or not rest:
+            segment.del_entry(mac)
+        else:
+            segment.set_entry(mac, rest, there.state, there.source)
+
+    async def fdb_flush(self, args: Args) -> Any:
+        """Withdraw all entries of a state and of a remote address; {"flushed": how many}."""
+        _only(args, "vni", "state", "dst")
+        segment = self._segment(args)
+        dst = _checked(args, "dst", values.underlay_address) if "dst" in args else None
+        flushed = segment.engine.fdb_flush(
+            segment.config.vni, time.monotonic(), state=_state(args), address=dst
+        )
+        await segment.refit()
+        return {"flushed": flushed}
+
+    def fdb_why(self, args: Args) -> Any:
+        """Where an entry comes from, and its last moves."""
+        _only(args, "vni", "mac")
+        segment = self._segment(args)
+        mac, now = _mac(args), time.monotonic()
+        entry = segment.engine.fdb_get(segment.config.vni, mac)
+        events = self._node.chronicle.history.of(segment.config.vni, mac)
+        return {
+            "entry": None if entry is None else report.entry_json(entry, segment.config.vni, now),
+            "history": [report.past_json(event, now) for event in events],
+        }
+
+    # -- remotes ---------------------------------------------------------------------------
+
+    def remote_show(self, args: Args) -> Any:
+        """The flood lists, with the state and the counters of each remote."""
+        _only(args, "vni")
+        return [row for segment in self._segments(args) for row in report.remotes_json(segment)]
+
+    async def remote_add(self, args: Args) -> Any:
+        """Add to the flood list."""
+        _only(args, "vni", "dst", "port")
+        segment = self._segment(args)
+        remote = self._remote(args)
+        await self._refuse_misfit(segment, remote)
+        segment.add_remote(remote)
+        await segment.refit()
+        return {}
+
+    async def remote_del(self, args: Args) -> Any:
+        """Take from the flood list."""
+        _only(args, "vni", "dst", "port")
+        segment = self._segment(args)
+        self._del_from_flood_list(segment, self._remote(args))
+        await segment.refit()
+        return {}
+
+    def _del_from_flood_list(self, segment: NodeSegment, remote: Remote) -> None:
+        if not segment.del_remote(remote):
+            vni = segment.config.vni
+            text = f"{remote} is no remote of segment {vni}: `pyvxlan remote show` lists them"
+            raise ApiError(text, "not_found")
+
+    async def _refuse_misfit(self, segment: NodeSegment, remote: Remote) -> None:
+        """A configured MTU that the new path cannot carry is refused, as at the start."""
+        if segment.config.mtu is None:
+            return
+        ways = await asyncio.to_thread(paths, [remote.address], self._node.local)
+        if problem := misfit(segment.config, ways):
+            raise ApiError(problem, "conflict")
+
+    # -- arguments -------------------------------------------------------------------------
+
+    def _segments(self, args: Args) -> list[NodeSegment]:
+        return [self._segment(args)] if "vni" in args else list(self._node.segments.values())
+
+    def _segment(self, args: Args) -> NodeSegment:
+        segments = self._node.segments
+        there = ", ".join(map(str, segments)) or "none"
+        if "vni" not in args:
+            if len(segments) != 1:
+                raise ApiError(f"which segment: give a vni (there are {there})", "usage")
+            return next(iter(segments.values()))
+        vni = _checked(args, "vni", values.vni)
+        if vni not in segments:
+            raise ApiError(f"no segment {vni} here: there are {there}", "not_found")
+        return segments[vni]
+
+    def _remote(self, args: Args) -> Remote:
+        default = self._node.config.vtep.dstport
+        if args.get("port") is not None:
+            default = _checked(args, "port", values.port)
+        remote = _checked(args, "dst", lambda value: values.remote(value, default))
+        if remote.address in self._node.local:
+            raise ApiError(f"dst: {remote.address} is this VTEP itself: name another", "usage")
+        if problem := family_problem(remote.address, self._node.local):
+            raise ApiError(f"dst: {problem}", "usage")
+        return remote
+
+
+def _mac(args: Args) -> bytes:
+    """The MAC of a station, or the all-zero MAC for the flood list."""
+    mac = _checked(args, "mac", values.mac)
+    return mac if mac == ZERO_MAC else _checked(args, "mac", values.station)
+
+
+def _state(args: Args) -> State | None:
+    if "state" not in args:
+        return None
+    return State(_checked(args, "state", values.one_of(*(state.value for state in State))))
+
+
+def _checked(args: Args, key: str, check: Callable[[object], T]) -> T:
+    if key not in args:
+        raise ApiError(f"{key} is missing: the request needs it", "usage")
+    try:
+        return check(args[key])
+    except ValueError as error:
+        raise ApiError(f"{key}: {error}", "usage") from None
+
+
+def _only(args: Args, *known: str) -> None:
+    """Refuse arguments that nobody reads; null counts as not given."""
+    for key in [key for key, value in args.items() if value is None]:
+        del args[key]
+    unknown = [key for key in args if key not in known]
+    if unknown:
+        takes = ", ".join(known) or "none"
+        raise ApiError(f"no such argument: {unknown[0]} (this takes {takes})", "usage")

@@ -1,0 +1,120 @@
+"""How large a packet a segment can carry: the smallest of the paths to its remotes.
+
+Theory of operation
+===================
+
+The MTU of a path is that of the interface it leaves by, or less where its route says
+so.  A route may say so because somebody configured it, or because an ICMP message
+did; and ICMP can be forged.  So a route's MTU that would leave less than 1280 bytes
+inside is not believed: no honest path is that narrow (RFC 8200, section 5).
+
+    path -> Path(remote, dev, mtu)           asks the kernel
+    smallest -> Limit(mtu, max_frame, why)   arithmetic, and the sentence for people
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vxlan import netdev
+from vxlan.config import SegmentConfig
+from vxlan.mtu import (
+    MAX_MTU,
+    MIN_MTU,
+    MIN_MTU_IPV6,
+    OVERHEAD,
+    family_of,
+    max_frame,
+    overlay_mtu,
+)
+from vxlan.netdev import NetdevError
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way to one underlay address: by which interface, and what it carries."""
+
+    address: str
+    dev: str
+    mtu: int
+    own: bool = False
+
+    @property
+    def words(self) -> str:
+        """The path and its sum, for people."""
+        family = family_of(self.address)
+        way = f"{self.dev} with {self.address}" if self.own else (
+            f"the path to {self.address} through {self.dev}"
+        )
+        return f"{way} carries {self.mtu}, VXLAN over IPv{family} takes {OVERHEAD[family]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What fits into a segment, in bytes, and what bounds it, in words."""
+
+    mtu: int
+    max_frame: int
+    why: str
+
+
+def path_to(address: str) -> Path | None:
+    """The way to a remote; None where there is none now.  Blocks: not in an event loop."""
+    try:
+        route = netdev.route_to(address)
+        link = netdev.link(route.dev)
+    except NetdevError:
+        return None
+    mtu = link.mtu
+    if route.mtu and overlay_mtu(route.mtu, family_of(address)) >= MIN_MTU_IPV6:
+        mtu = min(mtu, route.mtu)
+    return Path(address, link.name, mtu)
+
+
+def path_from(address: str) -> Path | None:
+    """The interface that has one of our own addresses.  Blocks: not in an event loop."""
+    try:
+        for link in netdev.links():
+            if any(cidr.split("/")[0] == address for cidr in netdev.addresses(link.name)):
+                return Path(address, link.name, link.mtu, own=True)
+    except NetdevError:
+        return None
+    return None
+
+
+def paths(remotes: Iterable[str], local: Iterable[str]) -> list[Path]:
+    """The ways to all remotes; without any, our own interfaces.  Blocks."""
+    own = frozenset(local)
+    found = [path_to(address) for address in dict.fromkeys(remotes) if address not in own]
+    usable = [path for path in found if path is not None]
+    return usable or [path for path in map(path_from, own) if path is not None]
+
+
+def smallest(ways: Iterable[Path]) -> Limit | None:
+    """What fits through all of them; None where there is no way at all."""
+    bounded = [(_fits(path), path) for path in ways]
+    if not bounded:
+        return None
+    mtu, path = min(bounded, key=lambda pair: pair[0])
+    frames = min(max_frame(path.mtu, family_of(path.address)) for _, path in bounded)
+    return Limit(mtu, frames, path.words)
+
+
+def _fits(path: Path) -> int:
+    return min(overlay_mtu(path.mtu, family_of(path.address)), MAX_MTU)
+
+
+def misfit(config: SegmentConfig, ways: Iterable[Path]) -> str | None:
+    """Why the segment's MTU cannot be had over these paths; None if it can."""
+    limit = smallest(ways)
+    if limit is None:
+        return None
+    if limit.mtu < MIN_MTU:
+        return f"segment {config.vni}: no overlay MTU fits: {limit.why}: raise the underlay's MTU"
+    if config.mtu is not None and config.mtu > limit.mtu:
+        return (
+            f"segment {config.vni}: mtu {config.mtu} does not fit: {limit.why}: "
+            f'at most {limit.mtu} (or mtu = "auto")'
+        )
+    return None

@@ -1,0 +1,160 @@
+"""The state of a node as objects for the control socket (docs/control-socket.md)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from vxlan.config_values import ZERO_MAC
+from vxlan.drop import Counters
+from vxlan.event import Event
+from vxlan.fdb import FdbEntry, Remote, State
+from vxlan.history import unix_time
+from vxlan.wire import mac_text
+
+if TYPE_CHECKING:
+    from vxlan.engine import Engine
+    from vxlan.node import Node
+    from vxlan.node_segment import NodeSegment
+
+VERSION = 1
+"""Raised when a field changes its meaning or goes away; not when one is added."""
+
+
+def node_json(node: Node) -> dict[str, Any]:
+    """The answer to `show`."""
+    vtep = node.config.vtep
+    return {
+        "version": VERSION,
+        "name": node.config.name,
+        "pid": os.getpid(),
+        "uptime": round(time.monotonic() - node.began, 3),
+        "engine": engine_json(node.engine, node.segments.values()),
+        "vtep": {
+            "local": list(node.local),
+            "dstport": vtep.dstport,
+            "srcport": list(vtep.srcport),
+            "counters": counters_json(total(node.engine.counters(None).values())),
+        },
+        "segments": [segment_json(segment) for segment in node.segments.values()],
+    }
+
+
+def engine_json(engine: Engine, segments: Iterable[NodeSegment]) -> dict[str, Any]:
+    """What runs, and what the kernel granted or refused to it and to its TAPs."""
+    granted = dict(engine.info.granted)
+    fallbacks = list(engine.info.fallbacks)
+    for segment in segments:
+        tap = segment.tap
+        if tap is not None:
+            for word, got in tap.granted.items():
+                granted[f"tap_{word}"] = got and granted.get(f"tap_{word}", True)
+            fallbacks += tap.fallbacks
+    return {
+        "name": engine.info.name,
+        "why": engine.info.why,
+        "granted": granted,
+        "fallbacks": list(dict.fromkeys(fallbacks)),
+    }
+
+
+def segment_json(segment: NodeSegment) -> dict[str, Any]:
+    """One segment of `show`."""
+    config, engine = segment.config, segment.engine
+    return {
+        "vni": config.vni,
+        "tap": config.tap,
+        "bridge": config.bridge,
+        "address": list(config.address),
+        "mtu": segment.mtu,
+        "mtu_auto": config.mtu is None,
+        "mtu_limit": segment.limit.why if segment.limit else "no path is known now",
+        "policy": asdict(segment.policy),
+        "fdb_entries": len(engine.fdb_dump(config.vni)),
+        "remotes": remotes_json(segment),
+        "counters": counters_json(total(engine.counters(config.vni).values())),
+    }
+
+
+def remotes_json(segment: NodeSegment) -> list[dict[str, Any]]:
+    """The flood list with what is known of each remote."""
+    vni, engine = segment.config.vni, segment.engine
+    counters, peers = engine.counters(vni), engine.peers_up()
+    return [
+        {
+            "vni": vni,
+            "address": remote.address,
+            "port": remote.port,
+            "state": _state(peers, remote.address),
+            "counters": counters_json(counters.get(remote.address, Counters())),
+        }
+        for remote in engine.remotes(vni)
+    ]
+
+
+def _state(peers: Mapping[str, bool], address: str) -> str:
+    if address not in peers:
+        return "unknown"
+    return "up" if peers[address] else "down"
+
+
+def total(parts: Iterable[Counters]) -> Counters:
+    """The sum of counters."""
+    whole = Counters()
+    for part in parts:
+        whole.add(part)
+    return whole
+
+
+def counters_json(counters: Counters) -> dict[str, Any]:
+    """Counts by their names, and "drops" with those that are not zero."""
+    both = counters.as_dict()
+    return {**both["counts"], "drops": both["drops"]}
+
+
+# -- forwarding entries ------------------------------------------------------------------
+
+
+def fdb_json(segment: NodeSegment) -> list[dict[str, Any]]:
+    """All entries; the flood list comes first, as the entry of the all-zero MAC."""
+    vni, now = segment.config.vni, time.monotonic()
+    flood = segment.engine.remotes(vni)
+    began = segment.began
+    rows = [FdbEntry(ZERO_MAC, flood, State.STATIC, "flood list", began, now, 0.0)] if flood else []
+    return [entry_json(entry, vni, now) for entry in [*rows, *segment.engine.fdb_dump(vni)]]
+
+
+def entry_json(entry: FdbEntry, vni: int, now: float) -> dict[str, Any]:
+    """One entry; times are seconds ago."""
+    below = entry.shadowed
+    return {
+        "vni": vni,
+        "mac": mac_text(entry.mac),
+        "dst": [remote_json(remote) for remote in entry.remotes],
+        "state": entry.state.value,
+        "source": entry.source,
+        "age": round(now - entry.updated, 3),
+        "used": round(now - entry.used, 3) if entry.used else None,
+        "since": round(now - entry.since, 3),
+        "shadowed": None if below is None else entry_json(below, vni, now),
+    }
+
+
+def remote_json(remote: Remote) -> dict[str, Any]:
+    """{"address", "port"}"""
+    return {"address": remote.address, "port": remote.port}
+
+
+def past_json(event: Event, now: float) -> dict[str, Any]:
+    """One event of a station's history."""
+    return {
+        "when": round(unix_time(event.when), 6),
+        "age": round(now - event.when, 3),
+        "event": event.kind.value,
+        "remote": None if event.remote is None else str(event.remote),
+        "was": None if event.was is None else str(event.was),
+        "detail": event.detail,
+    }
