@@ -7,12 +7,13 @@ of their own where an event loop runs.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vxlan.netns import index_of, name_of, netlink
+from vxlan.netns import NetdevError, index_of, name_of, netlink
 
 _NUD_PERMANENT = 0x80
 _NTF_SELF = 0x02
@@ -45,11 +46,16 @@ class Neighbour(NamedTuple):
 
 
 class Fdb(NamedTuple):
-    """One forwarding entry of a kernel bridge or vxlan device."""
+    """One forwarding entry of a kernel bridge or vxlan device.
+
+    dst  the remote, or None;  via: index of the link that its datagrams leave by,
+    where the device was bound to one
+    """
 
     mac: bytes
     dst: str | None
     permanent: bool
+    via: int | None = None
 
 
 # -- addresses --------------------------------------------------------------------
@@ -182,38 +188,54 @@ def add_neighbour(name: str, address: str, mac: bytes, netns: str | None = None)
 def fdb(name: str, netns: str | None = None) -> list[Fdb]:
     """The forwarding entries of a bridge port, or of a vxlan device."""
     with netlink(netns, f"link {name}: fdb") as session:
-        index = index_of(session, name)
-        return [
-            Fdb(
-                _mac(message) or b"",
-                message.get_attr("NDA_DST"),
-                bool(message["state"] & _NUD_PERMANENT),
-            )
-            for message in session.fdb("dump")
-            if message["ifindex"] == index
-        ]
+        return _entries(session, index_of(session, name))
+
+
+def _entries(session: Any, index: int) -> list[Fdb]:
+    return [
+        Fdb(
+            _mac(message) or b"",
+            message.get_attr("NDA_DST"),
+            bool(message["state"] & _NUD_PERMANENT),
+            message.get_attr("NDA_IFINDEX"),
+        )
+        for message in session.fdb("dump")
+        if message["ifindex"] == index
+    ]
 
 
 def fdb_append(name: str, mac: bytes, dst: str, netns: str | None = None) -> None:
     """Append a remote to an entry of a kernel vxlan device (zero MAC: its flood list)."""
-    _fdb(name, "append", mac, dst, netns)
+    with netlink(netns, f"link {name}: fdb append {mac.hex(':')} dst {dst}") as session:
+        _fdb(session, "append", index_of(session, name), mac, dst)
 
 
 def fdb_del(name: str, mac: bytes, dst: str, netns: str | None = None) -> None:
-    """Remove a remote from an entry of a kernel vxlan device."""
-    _fdb(name, "del", mac, dst, netns)
+    """Remove a remote from an entry of a kernel vxlan device.
+
+    The kernel reports success, and removes nothing, unless the link that the entry
+    leaves by is named too: so the entry is looked up first.
+    """
+    what = f"link {name}: fdb del {mac.hex(':')} dst {dst}"
+    with netlink(netns, what) as session:
+        index = index_of(session, name)
+        vias = [one.via for one in _entries(session, index) if (one.mac, one.dst) == (mac, dst)]
+        if not vias:
+            raise NetdevError(f"{what}: there is no such entry", errno.ENOENT)
+        for via in vias:
+            _fdb(session, "del", index, mac, dst, **({"NDA_IFINDEX": via} if via else {}))
 
 
-def _fdb(name: str, command: str, mac: bytes, dst: str, netns: str | None) -> None:
-    with netlink(netns, f"link {name}: fdb {command} {mac.hex(':')} dst {dst}") as session:
-        session.fdb(
-            command,
-            ifindex=index_of(session, name),
-            lladdr=mac.hex(":"),
-            dst=dst,
-            flags=_NTF_SELF,
-            state=_NUD_PERMANENT,
-        )
+def _fdb(session: Any, command: str, index: int, mac: bytes, dst: str, **extra: int) -> None:
+    session.fdb(
+        command,
+        ifindex=index,
+        lladdr=mac.hex(":"),
+        dst=dst,
+        flags=_NTF_SELF,
+        state=_NUD_PERMANENT,
+        **extra,
+    )
 
 
 def _mac(message: Any) -> bytes | None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -168,6 +169,8 @@ def _explained(what: str) -> Iterator[None]:
         raise NetdevError(f"{what}: {_remedy(code, said)}", code) from error
     except OSError as error:
         raise NetdevError(f"{what}: {_remedy(error.errno, '')}", error.errno) from error
+    except struct.error as error:  # pyroute2 packs before it asks
+        raise NetdevError(f"{what}: a number is out of range", errno.EINVAL) from error
 
 
 def _remedy(code: int | None, said: str) -> str:

@@ -1,4 +1,4 @@
-"""Offload settings of a link, as ethtool(8) shows and sets them.
+"""Offload settings of a link, as ethtool(8) shows and sets them, by the kernel's names.
 
 Comparisons over a veth flatter the kernel: both ends are the same host, so it
 never segments a packet and never computes a checksum.  `set_wire_like` takes
@@ -8,10 +8,10 @@ those shortcuts away, and every datagram is then a real packet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NotSupportedError
 
 from vxlan.ifname import check_ifname
 from vxlan.netns import NetdevError, inside
@@ -44,7 +44,8 @@ def set_offloads(name: str, wanted: Mapping[str, bool], netns: str | None = None
             if word not in features:
                 raise NetdevError(f"link {name}: no offload {word}: see `ethtool -k {name}`")
             features[word] = active
-        tool.set_features(features)
+        with suppress(NotSupportedError):  # some were not taken: which ones, the next lines tell
+            tool.set_features(features)
         now = tool.get_features()
         kept = sorted(word for word, active in wanted.items() if now[word] != active)
     if kept:
@@ -68,4 +69,6 @@ def _ethtool(name: str, netns: str | None) -> Iterator[Any]:
         finally:
             tool.close()
     except (OSError, EthtoolError) as error:
-        raise NetdevError(f"link {name}: no offload settings: {error}") from error
+        raise NetdevError(
+            f"link {name}: no offload settings: {error or type(error).__name__}"
+        ) from error

@@ -141,7 +141,7 @@ class Watch:
 
     def close(self) -> None:
         """End the subscription, and the iteration if one waits.  May be called again."""
-        if self._readable is not None:
+        if self._readable is not None and self._socket.fileno() >= 0:
             self._readable.get_loop().remove_reader(self._socket)
             self._wake()
         self._socket.close()
