@@ -28,7 +28,13 @@ def counters(drops: dict[str, int] | None = None, **counts: int) -> dict[str, An
 
 def remote(address: str, port: int = 4789, state: str = "up", **counts: int) -> dict[str, Any]:
     """REMOTE of the protocol."""
-    return {"address": address, "port": port, "state": state, "counters": counters(**counts)}
+    return {
+        "vni": 42,
+        "address": address,
+        "port": port,
+        "state": state,
+        "counters": counters(**counts),
+    }
 
 
 def entry(mac: str, *addresses: str, **changes: Any) -> dict[str, Any]:

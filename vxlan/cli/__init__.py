@@ -13,19 +13,14 @@ from __future__ import annotations
 
 import click
 
-from vxlan.cli.doctor import doctor
+from vxlan.cli import doctor, fdb, monitor, remote, show, up
 from vxlan.cli.errors import Cli
-from vxlan.cli.fdb import fdb
-from vxlan.cli.monitor import monitor
 from vxlan.cli.options import verbosity_options, version
-from vxlan.cli.remote import remote
-from vxlan.cli.show import show
-from vxlan.cli.up import down, reload, up
 
 __all__ = ["cli", "main"]
 
 
-@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("pyvxlan", cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @version
 @verbosity_options
 def cli() -> None:
@@ -41,7 +36,16 @@ def cli() -> None:
     """
 
 
-for _command in (up, down, reload, show, monitor, fdb, remote, doctor):
+for _command in (
+    up.up,
+    up.down,
+    up.reload,
+    show.show,
+    monitor.monitor,
+    fdb.fdb,
+    remote.remote,
+    doctor.doctor,
+):
     cli.add_command(_command)
 
 

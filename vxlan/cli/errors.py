@@ -78,8 +78,9 @@ def _complain(text: str, status: int) -> int:
 
 def _usage_text(error: click.UsageError) -> str:
     command = error.ctx.command_path if error.ctx else "pyvxlan"
-    message = error.format_message().rstrip(".")
-    return f"{message[:1].lower()}{message[1:]}: see `{command} --help`"
+    message = error.format_message().rstrip(".").replace(". Did you mean", ": did you mean")
+    message = message[:1].lower() + message[1:]
+    return message if message.endswith("?") else f"{message}: see `{command} --help`"
 
 
 def _bug_text(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vxlan.cli import output, session, words
+from vxlan.cli.devices import Devices
 from vxlan.cli.options import json_option
 from vxlan.cli.output import Cell, Column
 
@@ -52,9 +53,9 @@ def show(args: tuple[str, ...], as_json: bool, node: str | None, **options: str 
     if as_json:
         output.emit_json(entries)
     elif output.on_terminal() and len(entries) <= TABLE_ROWS:
-        _print_table(entries, _Devices(name))
+        _print_table(entries, Devices(name))
     else:
-        _print_lines(entries, _Devices(name))
+        _print_lines(entries, Devices(name))
 
 
 def _wanted(entry: Entry, said: words.Words) -> bool:
@@ -65,41 +66,28 @@ def _wanted(entry: Entry, said: words.Words) -> bool:
     )
 
 
-class _Devices:
-    """What a node's entries leave out: the TAP of each VNI, and the port they share."""
-
-    def __init__(self, node: str) -> None:
-        shown = session.call(node, "show")
-        self._taps = {segment["vni"]: segment["tap"] for segment in shown["segments"]}
-        self._port = shown["vtep"]["dstport"]
-
-    def tap(self, vni: int) -> str:
-        """The segment's TAP; "?" if the segment went away since."""
-        return str(self._taps.get(vni, "?"))
-
-    def dst(self, dst: dict[str, Any]) -> str:
-        """IP, and `port P` where it is not the usual one."""
-        port = "" if dst["port"] == self._port else f" port {dst['port']}"
-        return f"{dst['address']}{port}"
-
-
-def _print_lines(entries: list[Entry], devices: _Devices) -> None:
+def _print_lines(entries: list[Entry], devices: Devices) -> None:
     for entry in entries:
         for line in _lines(entry, devices):
             click.echo(line)
 
 
-def _lines(entry: Entry, devices: _Devices) -> Iterator[str]:
+def _lines(entry: Entry, devices: Devices) -> Iterator[str]:
     """One line for each remote, as `bridge fdb show` has it."""
     vni = entry["vni"]
     for dst in entry["dst"]:
         yield (
             f"{entry['mac']} dev {devices.tap(vni)} dst {devices.dst(dst)} vni {vni} "
-            f"{entry['state']} age {int(entry['age'])}s source {entry['source']} self"
+            f"{entry['state']} age {int(entry['age'])}s source {_one_word(entry['source'])} self"
         )
 
 
-def _print_table(entries: list[Entry], devices: _Devices) -> None:
+def _one_word(source: str) -> str:
+    """The source as one word, so that the words of a line can be counted."""
+    return source.replace(" ", "-")
+
+
+def _print_table(entries: list[Entry], devices: Devices) -> None:
     columns = [
         Column("MAC"), Column("dev"), Column("dst", fixed=False), Column("state"),
         Column("age", right=True), Column("source"),
@@ -107,11 +95,11 @@ def _print_table(entries: list[Entry], devices: _Devices) -> None:
     output.page().table(columns, (_row(entry, devices) for entry in entries))
 
 
-def _row(entry: Entry, devices: _Devices) -> output.Row:
+def _row(entry: Entry, devices: Devices) -> output.Row:
     return (
         entry["mac"],
         devices.tap(entry["vni"]),
-        "\n".join(devices.dst(dst) for dst in entry["dst"]),
+        devices.dsts(entry["dst"], "\n"),
         Cell(entry["state"], _TONE.get(entry["state"], "plain")),
         output.span(entry["age"]),
         entry["source"],
@@ -216,10 +204,10 @@ def why(
     if as_json:
         output.emit_json(result)
     else:
-        _explain(output.page(), address, result, _Devices(name))
+        _explain(output.page(), address, result, Devices(name))
 
 
-def _explain(page: output.Page, mac: str, result: dict[str, Any], devices: _Devices) -> None:
+def _explain(page: output.Page, mac: str, result: dict[str, Any], devices: Devices) -> None:
     entry = result["entry"]
     if entry is None:
         page.heading(f"{mac}: no entry; frames to it go to the whole flood list")
@@ -229,17 +217,17 @@ def _explain(page: output.Page, mac: str, result: dict[str, Any], devices: _Devi
     if result["history"]:
         page.gap()
         page.heading("what happened, oldest first")
-        page.table(_HISTORY, (_history_row(event) for event in result["history"]))
+        page.table(_HISTORY, (_history_row(event, devices) for event in result["history"]))
 
 
-def _explain_entry(page: output.Page, entry: Entry, devices: _Devices) -> None:
-    page.fact("dst", ", ".join(devices.dst(dst) for dst in entry["dst"]))
+def _explain_entry(page: output.Page, entry: Entry, devices: Devices) -> None:
+    page.fact("dst", devices.dsts(entry["dst"]))
     page.fact("state", f"{entry['state']}, said by {entry['source']}: {_RANK[entry['state']]}")
     page.fact("since", f"{_clock(time.time() - entry['since'])}, {_ago(entry['since'])}")
     page.fact("confirmed", _ago(entry["age"]))
     page.fact("used", "never" if entry["used"] is None else _ago(entry["used"]))
     if shadowed := entry["shadowed"]:
-        where = ", ".join(devices.dst(dst) for dst in shadowed["dst"])
+        where = devices.dsts(shadowed["dst"])
         page.fact("overrules", f"{shadowed['state']} {where}, said by {shadowed['source']}", "warn")
 
 
@@ -255,14 +243,14 @@ _HISTORY = [
 ]  # fmt: skip
 
 
-def _history_row(event: dict[str, Any]) -> output.Row:
+def _history_row(event: dict[str, Any], devices: Devices) -> output.Row:
     return (
         _clock(event["when"]),
         output.span(event["age"]),
         event["event"],
-        event.get("remote") or "-",
-        event.get("was") or "-",
-        event.get("detail") or "",
+        devices.dst(event["remote"]) if event["remote"] else "-",
+        devices.dst(event["was"]) if event["was"] else "-",
+        event["detail"],
     )
 
 

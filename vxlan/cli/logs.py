@@ -20,15 +20,14 @@ class JournalFormatter(logging.Formatter):
 
 
 class TerminalFormatter(logging.Formatter):
-    """Time, the level unless it is plain information, text."""
+    """Time, the level unless it is plain information, text; an error as any command's."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        if record.levelno != logging.INFO:
-            record.message = f"{record.levelname.lower()}: {record.message}"
-        return super().formatMessage(record)
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.ERROR:
+            return f"pyvxlan: {text}"
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{self.formatTime(record, '%H:%M:%S')} {level}{text}"
 
 
 def to_stderr() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vxlan.cli import output, session, words
+from vxlan.cli.devices import Devices
 from vxlan.cli.errors import NOT_RUNNING, Failure
 from vxlan.cli.options import json_option
 
@@ -27,33 +28,33 @@ def monitor(args: tuple[str, ...], as_json: bool, node: str | None, **options: s
         node, said = words.take_name(said)
     words.refuse_rest(said)
     name, vni = words.target(node, said)
+    devices = Devices(name)
     try:
         for event in session.stream(name, "monitor", vni=vni):
-            if vni in (None, event.get("vni")) or "count" in event:
-                _print(event, as_json)
+            _print(event, devices, as_json)
     except KeyboardInterrupt:
         return
     raise Failure(f"node {name} has ended: `pyvxlan up {name}` starts it again", NOT_RUNNING)
 
 
-def _print(event: dict[str, Any], as_json: bool) -> None:
+def _print(event: dict[str, Any], devices: Devices, as_json: bool) -> None:
     if as_json:
         output.emit_json_line(event)
     else:
-        click.echo(line(event))
+        click.echo(line(event, devices))
         sys.stdout.flush()
 
 
-def line(event: dict[str, Any]) -> str:
+def line(event: dict[str, Any], devices: Devices) -> str:
     """An event in one line: time, what, and in bridge(8)'s words whom it concerns."""
     if event["event"] == "events_lost":
         return f"{_clock(time.time())} events_lost {event['count']}: this reader was too slow"
     parts = [_clock(event["time"]), event["event"]]
-    parts += [event["mac"]] if event.get("mac") else []
-    parts += [f"dst {event['remote']}"] if event.get("remote") else []
-    parts += [f"was {event['was']}"] if event.get("was") else []
-    parts += [f"vni {event['vni']}"] if event.get("vni") is not None else []
-    return " ".join(parts) + (f": {event['detail']}" if event.get("detail") else "")
+    parts += [event["mac"]] if event["mac"] else []
+    parts += [f"dst {devices.dst(event['remote'])}"] if event["remote"] else []
+    parts += [f"was {devices.dst(event['was'])}"] if event["was"] else []
+    parts += [f"vni {event['vni']}"] if event["vni"] is not None else []
+    return " ".join(parts) + (f": {event['detail']}" if event["detail"] else "")
 
 
 def _clock(when: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from vxlan.cli import output, session, words
+from vxlan.cli.devices import Devices
 from vxlan.cli.options import json_option
 from vxlan.cli.output import Cell, Column
 
@@ -43,7 +44,9 @@ def show(args: tuple[str, ...], as_json: bool, node: str | None, **options: str 
     if as_json:
         output.emit_json(remotes)
     else:
-        output.page().table(COLUMNS, [row(one) for one in remotes])
+        devices = Devices(name)
+        rows = [(devices.tap(one["vni"]), *row(one)) for one in remotes]
+        output.page().table([Column("dev"), *COLUMNS], rows)
 
 
 def row(one: dict[str, Any]) -> output.Row:

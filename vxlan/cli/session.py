@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,11 +21,15 @@ def running() -> list[str]:
 
 
 def choose(name: str | None) -> str:
-    """The node that is meant: the named one, or the only one that runs."""
+    """The node that is meant: the named one, or the only one that runs.
+
+    The path of a configuration names the node that `pyvxlan up PATH` made.
+    """
     if name:
-        return name
+        return Path(name).stem if "/" in name or name.endswith(".toml") else name
     nodes = running()
     if not nodes:
+        _refuse_closed_sockets()
         raise Failure("no node runs here: start one with `pyvxlan up`", NOT_RUNNING)
     if len(nodes) > 1:
         raise click.UsageError(
@@ -31,6 +37,24 @@ def choose(name: str | None) -> str:
             click.get_current_context(silent=True),
         )
     return nodes[0]
+
+
+_OTHER = "does it run another version?"
+
+
+def _refuse_closed_sockets() -> None:
+    """Tell "none runs" from "none that you may talk to"."""
+    from vxlan import api
+
+    for path in api.runtime_dir().glob("*.sock"):
+        if not os.access(path, os.W_OK):
+            raise Failure(_CLOSED.format(path.stem))
+
+
+_CLOSED = (
+    "the control socket of node {} is not open to you: use sudo, "
+    "or set `group` in its configuration and join that group"
+)
 
 
 def call(name: str, op: str, **args: Any) -> Any:
@@ -62,9 +86,8 @@ def _failures(name: str) -> Iterator[None]:
     except api.ApiError as error:
         raise Failure(str(error), USAGE if error.code == "usage" else FAILED) from error
     except PermissionError as error:
-        raise Failure(
-            f"the control socket of node {name} is not open to you: use sudo, "
-            "or set `group` in its configuration and join that group"
-        ) from error
+        raise Failure(_CLOSED.format(name)) from error
     except (OSError, ValueError) as error:
         raise Failure(f"node {name} does not answer: {error}: look at its log") from error
+    except (KeyError, TypeError) as error:
+        raise Failure(f"node {name} answers in a way that is not understood: {_OTHER}") from error

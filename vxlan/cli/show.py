@@ -24,7 +24,7 @@ def show(name: str | None, as_json: bool) -> None:
     if as_json:
         output.emit_json(session.call(session.choose(name), "show"))
         return
-    names = [name] if name else session.running() or [session.choose(None)]
+    names = [session.choose(name)] if name else session.running() or [session.choose(None)]
     page = output.page()
     for index, one in enumerate(names):
         if index:
@@ -85,10 +85,13 @@ def _mtu(segment: dict[str, Any]) -> str:
     return f"{segment['mtu']} ({how}; {segment['mtu_limit']})"
 
 
+_NO_POLICY = {"mtu", "max_frame"}  # what the paths allow; `mtu` is shown by itself
+
+
 def _policy(policy: dict[str, Any]) -> Iterable[str]:
     """`ageing 300, accept known, ...`: what the configuration calls them."""
     for key, value in policy.items():
-        if key == "mtu":
+        if key in _NO_POLICY:
             continue
         if isinstance(value, bool):
             yield f"{key} {'on' if value else 'off'}"

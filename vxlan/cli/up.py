@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vxlan.cli import logs, output, session
+from vxlan.cli import output, session
 from vxlan.cli.errors import FAILED, USAGE, Failure
 from vxlan.cli.options import json_option, name_argument, verbosity_options
 
@@ -79,10 +79,11 @@ def up(config: str | None, **flags: Any) -> int:
     """
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     node = _from_file(config, given) if config else _from_flags(given)
-    logs.to_stderr()
     _check_host(node)
+    from vxlan.cli import logs
     from vxlan.node import run_node
 
+    logs.to_stderr()
     return run_node(node)
 
 

@@ -142,7 +142,7 @@ def target(node: str | None, words: Words) -> Target:
     """Which node and segment are meant; `dev TAP` names both."""
     if words.dev is None:
         return Target(session.choose(node), words.vni)
-    for name in [node] if node else session.running():
+    for name in [session.choose(node)] if node else session.running():
         for segment in session.call(name, "show")["segments"]:
             if segment["tap"] == words.dev and words.vni in (None, segment["vni"]):
                 return Target(name, segment["vni"])
