@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakenode import shown
+from tests.fakenode import fake_node, shown
 from vxlan import doctor, doctor_underlay, host, netdev, netns
 from vxlan.config import NodeConfig, from_flags
 from vxlan.doctor import Finding, Level, dropping, preflight
@@ -91,11 +91,26 @@ def test_a_package_is_missing(door: str, package: str, monkeypatch: pytest.Monke
     ("engine", "level"), [("fastpath", Level.FAIL), ("auto", Level.WARN), ("python", Level.NOTE)]
 )
 def test_no_fastpath(engine: str, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_no_fastpath", lambda: "no compiler")
+    def missing(name: str) -> None:
+        if name == "vxlan._fastpath":
+            raise ImportError("no compiler")
+
+    monkeypatch.setattr(doctor, "import_module", missing)
     finding = found(wanted(engine=engine), "fastpath")
     assert finding.level is level
     assert "no compiler" in finding.what
     assert "--engine python" in finding.still
+
+
+@pytest.mark.parametrize(
+    ("engine", "level"), [("fastpath", Level.FAIL), ("auto", Level.NOTE), ("python", Level.NOTE)]
+)
+def test_an_extension_without_an_engine(
+    engine: str, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "import_module", lambda _name: object())
+    finding = found(wanted(engine=engine), "no engine in this version")
+    assert finding.level is level
 
 
 # -- the port -------------------------------------------------------------------------------
@@ -122,6 +137,16 @@ def test_a_port_that_a_process_holds(bound: socket.socket) -> None:
     assert f"pid {os.getpid()} (" in finding.what
     assert "--dstport" in finding.remedy
     assert finding.still
+
+
+def test_a_port_that_another_node_holds(
+    bound: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVXLAN_RUNTIME_DIR", str(tmp_path))
+    port = bound.getsockname()[1]
+    with fake_node("office"):
+        finding = found(wanted(dstport=port), f"port {port}")
+    assert f"the node office (pid {os.getpid()})" in finding.what
 
 
 def test_a_port_that_somebody_unseen_holds(

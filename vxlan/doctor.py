@@ -97,29 +97,29 @@ def _packages(_wanted: Wanted) -> Iterator[Finding]:
             yield Finding(Level.OK, f"{package} can be imported")
 
 
+_SLOWER = "everything, on the slower Python engine (--engine python)"
+
+
 def _engine(wanted: Wanted) -> Iterator[Finding]:
-    if problem := _no_fastpath():
-        level = {"fastpath": Level.FAIL, "auto": Level.WARN}.get(wanted.vtep.engine, Level.NOTE)
-        yield Finding(
-            level, f"the fastpath engine is not in this installation: {problem}",
-            "install the wheel for this platform, or build it with a C compiler",
-            "everything, on the slower Python engine (--engine python)",
-        )  # fmt: skip
+    asked = wanted.vtep.engine
+    try:
+        extension = import_module("vxlan._fastpath")
+    except ImportError as error:
+        level = {"fastpath": Level.FAIL, "auto": Level.WARN}.get(asked, Level.NOTE)
+        remedy = "install the wheel for this platform, or build it with a C compiler"
+        yield Finding(level, f"the fastpath engine is not built here: {error}", remedy, _SLOWER)
     else:
-        yield Finding(Level.OK, "the fastpath engine is built")
+        if hasattr(extension, "FastEngine"):
+            yield Finding(Level.OK, "the fastpath engine is built")
+        else:
+            level = Level.FAIL if asked == "fastpath" else Level.NOTE
+            what = "the extension vxlan._fastpath has no engine in this version"
+            yield Finding(level, what, "take a version that has one", _SLOWER)
     if find_spec("uvloop") is None:
         yield Finding(
             Level.NOTE, "uvloop is not installed", "`pip install uvloop`",
             "everything, with more time spent for each packet on the Python engine",
         )  # fmt: skip
-
-
-def _no_fastpath() -> str:
-    try:
-        extension = import_module("vxlan._fastpath")
-    except ImportError as error:
-        return str(error)
-    return "" if hasattr(extension, "FastEngine") else "vxlan._fastpath has none in this version"
 
 
 # -- what else may swallow frames ---------------------------------------------------------

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from vxlan import host
+from vxlan import api, host
 from vxlan.config import SegmentConfig
 from vxlan.finding import Check, Finding, Level, Wanted
 from vxlan.mtu import MIN_MTU_IPV6
@@ -85,8 +85,11 @@ def _holders(address: str, port: int) -> str:
     """A clause that names who holds the port: processes, kernel devices."""
     devices = [one for one in host.vxlan_devices() if one.port == port and one.up]
     names = [f"the kernel's vxlan device {one.name} (vni {one.vni})" for one in devices]
+    nodes = {api.listener(api.socket_path(name)): name for name in api.running()}
     names += [
-        f"pid {one.pid} ({one.command[:60]})"
+        f"the node {nodes[one.pid]} (pid {one.pid}), which can serve more segments"
+        if one.pid in nodes
+        else f"pid {one.pid} ({one.command[:60]})"
         for one in host.port_holders(port)
         if one.pid is not None and _collide(one.address, address)
     ]

@@ -131,6 +131,8 @@ def _check_host(node: NodeConfig) -> None:
     """Say what this host lacks; end here if the node could not start anyway."""
     from vxlan.doctor import Level, preflight
 
+    if node.name in session.running():
+        raise Failure(f"node {node.name} runs already: `pyvxlan down {node.name}` ends it")
     findings = preflight(node)
     for finding in findings:
         if finding.level is Level.WARN:
