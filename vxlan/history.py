@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vxlan.event import Event, EventKind
+from vxlan.fdb import Remote
 from vxlan.wire import mac_text
 
 PER_STATION = 16
@@ -64,10 +65,15 @@ def as_json(event: Event) -> dict[str, Any]:
         "time": round(unix_time(event.when), 6),
         "vni": event.vni,
         "mac": None if event.mac is None else mac_text(event.mac),
-        "remote": None if event.remote is None else str(event.remote),
-        "was": None if event.was is None else str(event.was),
+        "remote": remote_json(event.remote),
+        "was": remote_json(event.was),
         "detail": event.detail,
     }
+
+
+def remote_json(remote: Remote | None) -> dict[str, Any] | None:
+    """{"address", "port"}"""
+    return None if remote is None else {"address": remote.address, "port": remote.port}
 
 
 def sentence(event: Event) -> str:

@@ -38,10 +38,10 @@ from vxlan.history import Chronicle
 from vxlan.local_address import NoAddress
 from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
+from vxlan.node_operations import Operations
+from vxlan.node_reload import Reloader
 from vxlan.node_segment import NodeSegment
-from vxlan.operations import Operations
 from vxlan.overlay_mtu import misfit, paths
-from vxlan.reloader import Reloader
 from vxlan.tap import TapError
 from vxlan.underlay import Underlay, UnderlayError
 

@@ -117,11 +117,15 @@ class NodeSegment:
 
     def add_remote(self, remote: Remote) -> bool:
         """Add to the flood list; False if it is there already."""
-        return self.engine.add_remote(self.config.vni, remote, time.monotonic())
+        added = self.engine.add_remote(self.config.vni, remote, time.monotonic())
+        self._report()
+        return added
 
     def del_remote(self, remote: Remote) -> bool:
         """Take from the flood list; False if it is not there."""
-        return self.engine.del_remote(self.config.vni, remote, time.monotonic())
+        found = self.engine.del_remote(self.config.vni, remote, time.monotonic())
+        self._report()
+        return found
 
     def set_entry(
         self, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str
@@ -130,11 +134,25 @@ class NodeSegment:
         self.engine.fdb_set(self.config.vni, mac, remotes, state, source, time.monotonic())
         if state is not State.DYNAMIC:
             self._static.add(mac)
+        self._report()
 
     def del_entry(self, mac: bytes, state: State | None = None) -> bool:
         """Withdraw a claim; False if there is none."""
         found = self.engine.fdb_remove(self.config.vni, mac, time.monotonic(), state)
+        self._report()
         return found is not None
+
+    def flush(self, state: State | None, address: str | None) -> int:
+        """Withdraw all claims of a state and of a remote (None: of all); how many."""
+        now = time.monotonic()
+        count = self.engine.fdb_flush(self.config.vni, now, state=state, address=address)
+        self._report()
+        return count
+
+    def _report(self) -> None:
+        """Tell what a change of the tables did, before the engine would by itself."""
+        for event in self.engine.drain_events():
+            self._emit(event)
 
     def _add_remotes(self, remotes: Iterable[Remote]) -> None:
         for remote in remotes:
@@ -212,6 +230,7 @@ class NodeSegment:
             self._fit(await self._ask_limit(self._addresses()))
             if (self.mtu, self.policy) != before or anyway:
                 self.engine.set_policy(self.config.vni, self.policy, time.monotonic())
+                self._report()
             if self.mtu != before[0]:
                 await self._tell_devices()
                 self._say_mtu(before[0])

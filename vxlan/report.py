@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vxlan.config_values import ZERO_MAC
 from vxlan.drop import Counters
 from vxlan.event import Event
-from vxlan.fdb import FdbEntry, Remote, State
-from vxlan.history import unix_time
+from vxlan.fdb import FdbEntry, State
+from vxlan.history import remote_json, unix_time
 from vxlan.wire import mac_text
 
 if TYPE_CHECKING:
@@ -143,18 +143,13 @@ def entry_json(entry: FdbEntry, vni: int, now: float) -> dict[str, Any]:
     }
 
 
-def remote_json(remote: Remote) -> dict[str, Any]:
-    """{"address", "port"}"""
-    return {"address": remote.address, "port": remote.port}
-
-
 def past_json(event: Event, now: float) -> dict[str, Any]:
     """One event of a station's history."""
     return {
         "when": round(unix_time(event.when), 6),
         "age": round(now - event.when, 3),
         "event": event.kind.value,
-        "remote": None if event.remote is None else str(event.remote),
-        "was": None if event.was is None else str(event.was),
+        "remote": remote_json(event.remote),
+        "was": remote_json(event.was),
         "detail": event.detail,
     }

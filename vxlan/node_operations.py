@@ -160,9 +160,7 @@ class Operations:
         _only(args, "vni", "state", "dst")
         segment = self._segment(args)
         dst = _checked(args, "dst", values.underlay_address) if "dst" in args else None
-        flushed = segment.engine.fdb_flush(
-            segment.config.vni, time.monotonic(), state=_state(args), address=dst
-        )
+        flushed = segment.flush(_state(args), dst)
         await segment.refit()
         return {"flushed": flushed}
 
