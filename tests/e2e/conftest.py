@@ -38,6 +38,13 @@ def pair(lab: Lab, engine_name: str) -> Pair:
     return python_pair(lab, engine_name)
 
 
+@pytest.fixture
+def wire_pair(engine_name: str) -> Iterator[Pair]:
+    """Two pyvxlan hosts between which every datagram is a packet of its own."""
+    with Lab("e2e", wire=True) as made:
+        yield python_pair(made, engine_name)
+
+
 @pytest.fixture(scope="module", params=["pyvxlan", "kernel"])
 def any_pair(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Pair]:
     """A pair for the module: the far end is pyvxlan, then the kernel's driver."""

@@ -85,9 +85,14 @@ def test_why_tells_the_whole_story(pair: Pair) -> None:
     assert overruled["entry"]["state"] == "static"
     assert overruled["entry"]["dst"] == [{"address": "192.0.2.9", "port": 4789}]
     pair.node.call("fdb.del", vni=VNI, mac=mac)
-    story = [event["event"] for event in pair.node.call("fdb.why", vni=VNI, mac=mac)["history"]]
-    assert story == ["learned", "fdb_set", "fdb_deleted"]
+    story = ["learned", "fdb_set", "fdb_deleted"]
+    wait_until(lambda: kinds_of_history(pair, mac) == story, 5.0, f"the history {story}")
     assert ping(pair.c1, pair.c2.address).received == 1
+
+
+def kinds_of_history(pair: Pair, mac: str) -> list[str]:
+    history = pair.node.call("fdb.why", vni=VNI, mac=mac)["history"]
+    return [event["event"] for event in history]
 
 
 def test_a_remote_that_goes_takes_what_it_taught(pair: Pair) -> None:
@@ -147,8 +152,9 @@ def test_counters_of_remotes_add_up_to_the_total(pair: Pair) -> None:
         assert sum(parts) == shown["counters"][name]
 
 
-def test_the_counters_are_those_of_the_wire(pair: Pair) -> None:
+def test_the_counters_are_those_of_the_wire(wire_pair: Pair) -> None:
     """encap_packets of a remote = VXLAN datagrams that its link received."""
+    pair = wire_pair
     assert ping(pair.c1, pair.c2.address).received == 1
     before = count(pair.node, VNI, "encap_packets", pair.b.address)
     with Sniffer(pair.b, "eth0") as seen:

@@ -10,7 +10,7 @@ import pytest
 from packets import BROADCAST, Outer, outer, probe_frame, tagged
 from worlds import VNI
 
-from vxlan.lab import Container, Host, Lab, Node, Sniffer, segment, wait_until
+from vxlan.lab import Container, Host, Lab, LabTimeout, Node, Sniffer, segment, wait_until
 
 pytestmark = pytest.mark.namespaces
 
@@ -31,7 +31,7 @@ class World:
 def world(request: pytest.FixtureRequest, engine_name: str) -> Iterator[World]:
     v6 = request.param == "ipv6"
     underlay = "2001:db8::{}/64" if v6 else "192.0.2.{}/24"
-    with Lab("wire") as lab:
+    with Lab("wire", wire=True) as lab:
         a, b = lab.host("a", underlay.format(1)), lab.host("b", underlay.format(2))
         by_vni = {
             vni: a.container(f"c{vni}", "10.42.9.1/16", bridge=f"br{vni}")
@@ -63,7 +63,10 @@ def carry(world: World, vni: int, frames: list[bytes]) -> list[Outer]:
         sender.bind((container.link, 0))
         for frame in frames:
             sender.send(frame)
-        wait_until(all_there, 5.0, f"{len(frames)} frames on the wire, {len(found)} came")
+        try:
+            wait_until(all_there, 5.0, f"{len(frames)} frames on the wire")
+        except LabTimeout as error:
+            raise AssertionError(f"{error}; {len(found)} came") from error
     return found
 
 

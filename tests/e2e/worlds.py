@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vxlan.lab import Container, Host, Lab, Node, segment
+from vxlan.lab.topology import OVERLAY_MTU
 
 VNI = 42
 
@@ -30,12 +31,14 @@ class Pair:
 
 
 def two_hosts(
-    lab: Lab, underlay: tuple[str, str] = ("192.0.2.1/24", "192.0.2.2/24")
+    lab: Lab,
+    underlay: tuple[str, str] = ("192.0.2.1/24", "192.0.2.2/24"),
+    mtu: int = OVERLAY_MTU,
 ) -> tuple[Host, Host, Container, Container]:
     """Hosts a and b with containers c1 and c2, nothing yet between them."""
     a, b = (lab.host(name, address) for name, address in zip("ab", underlay, strict=True))
-    c1 = a.container("c1", "10.42.0.11/16", "2001:db8:42::11/64")
-    c2 = b.container("c2", "10.42.0.12/16", "2001:db8:42::12/64")
+    c1 = a.container("c1", "10.42.0.11/16", "2001:db8:42::11/64", mtu=mtu)
+    c2 = b.container("c2", "10.42.0.12/16", "2001:db8:42::12/64", mtu=mtu)
     return a, b, c1, c2
 
 
