@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,17 @@ def two_hosts(mtu: int = 1500) -> Iterator[tuple[Host, Host]]:
             netdev.add_address(DEV, f"{host.v4}/24", host.name)
             netdev.add_address(DEV, f"{host.v6}/64", host.name)
             netdev.set_up(DEV, netns=host.name)
+        for host in hosts:
+            await_running(DEV, host.name)
         yield hosts
+
+
+def await_running(name: str, netns_name: str) -> None:
+    """Wait for the kernel to notice a carrier; before that IPv6 sends nothing."""
+    deadline = time.monotonic() + 5
+    while not netdev.link(name, netns_name).running:
+        assert time.monotonic() < deadline, f"{name} has no carrier"
+        time.sleep(0.01)
 
 
 def readable(fd: int | socket.socket, within: float = 2.0) -> bool:

@@ -83,6 +83,7 @@ __all__ = [
 ]
 
 IFF_UP = 0x1
+IFF_RUNNING = 0x40
 
 
 class Stats(NamedTuple):
@@ -103,7 +104,7 @@ class Link:
     """One network device.
 
     kind    "bridge", "tun", "veth", "vxlan", ...; "" for hardware and loopback
-    up      set up by an administrator;  running: and has a carrier
+    up      set up by an administrator;  running: and it carries packets
     master  index of the bridge or bond it is a port of, or None
     peer    index of a veth's other end (in its own namespace), or of a lower device
     """
@@ -157,7 +158,7 @@ def _link_of(message: Any) -> Link:
         mac=bytes.fromhex(mac.replace(":", "")),
         mtu=int(message.get_attr("IFLA_MTU") or 0),
         up=bool(message["flags"] & IFF_UP),
-        running=bool(message.get_attr("IFLA_CARRIER")),
+        running=bool(message["flags"] & IFF_RUNNING),
         master=message.get_attr("IFLA_MASTER"),
         peer=message.get_attr("IFLA_LINK"),
         stats=Stats(**{field: int(stats.get(field, 0)) for field in Stats._fields}),
