@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "core": (
-        "wire drop event engine ifname fdb mtu* offload* clamp toobig pathmtu probe segment* vtep*"
+        "wire drop event engine ifname fdb mtu* transport offload* clamp toobig pathmtu probe segment* vtep*"
     ),
     "edges": (
         "tap* underlay* udpsock portpool burst patherror net* host capabilities sdnotify"
@@ -47,7 +47,8 @@ BELOW = {
 }
 CORE_RANK = (
     "wire drop event engine ifname",
-    "fdb mtu* offload* clamp",
+    "fdb mtu* transport",
+    "offload* clamp",
     "toobig pathmtu",
     "probe segment*",
     "vtep*",
