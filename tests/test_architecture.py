@@ -23,19 +23,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
-    "core": (
-        "wire drop event engine ifname fdb mtu* transport offload* clamp toobig pathmtu probe segment* vtep*"
-    ),
-    "edges": (
-        "tap* underlay* udpsock portpool burst patherror net* host capabilities sdnotify"
-        " pcap* middleware*"
-    ),
+    "core": """
+        wire drop event engine ifname fdb mtu* transport offload* clamp toobig pathmtu probe
+        segment* vtep*
+    """,
+    "edges": """
+        tap* underlay* udpsock portpool burst patherror net* host capabilities sdnotify
+        pcap* middleware*
+    """,
     "python engine": "pyengine*",
     "compiled engine": "_fastpath",
-    "node": (
-        "config* node* api* attachment doctor* finding history local_address operations"
-        " overlay_mtu reload* report control*"
-    ),
+    "node": """
+        config* node* api* attachment doctor* finding history local_address operations
+        overlay_mtu reload* report control*
+    """,
     "faces": "cli* lab* explain* plugins* __main__",
 }
 BELOW = {
