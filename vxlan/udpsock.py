@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import ipaddress
-import os
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from socket import (
     AF_INET,
     AF_INET6,
@@ -33,6 +29,8 @@ from socket import (
     SOL_SOCKET,
     socket,
 )
+
+from vxlan.underlay_holder import holder_of
 
 UDP_GRO = 104  # include/uapi/linux/udp.h
 _UDP_NO_CHECK6_TX = 101
@@ -63,13 +61,37 @@ class UnderlayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What all sockets of an underlay have in common (words of ip-link(8), bytes)."""
+    """What all sockets of an underlay have in common (words of ip-link(8), bytes).
+
+    `refused` gathers, as keys of `CONSEQUENCE`, what the kernel did not take.
+    """
 
     udpcsum: bool = True
     udp6zerocsumtx: bool = False
     udp6zerocsumrx: bool = False
     rcvbuf: int = 0
     gro: bool = False
+    refused: set[str] = field(default_factory=set)
+
+    def apply(self, sock: socket, what: str, level: int, option: int, value: int | bytes) -> None:
+        """Set a socket option, or remember that it was refused."""
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError:
+            self.refused.add(what)
+
+
+CONSEQUENCE = {
+    "TOS of what is received": "congestion marks of the underlay are not passed on",
+    "UDP_GRO": "one system call for each datagram (Linux 5.0 has it)",
+    "udp6zerocsumrx": "datagrams with a zero checksum over IPv6 are not received",
+    "udp6zerocsumtx": "datagrams over IPv6 carry a checksum",
+    "noudpcsum": "datagrams over IPv4 carry a checksum",
+    "don't fragment": "datagrams that are too big for a router may be fragmented",
+    "error queue": "ICMP errors of the underlay are not seen",
+    "receive filter": "what others send to our source ports takes memory until its buffer is full",
+}
+"""What it means when the kernel refuses an option.  Small kernels and gVisor have not all."""
 
 
 def family_of(address: str) -> int:
@@ -89,17 +111,8 @@ def open_receiver(address: str, port: int, options: SocketOptions) -> socket:
         raise UnderlayError(f"underlay {address}: {_no_socket(error, family)}") from error
     try:
         sock.setblocking(False)
-        if family == AF_INET6:
-            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
-            sock.setsockopt(IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
-            if options.udp6zerocsumrx:
-                sock.setsockopt(IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1)
-        else:
-            sock.setsockopt(IPPROTO_IP, IP_RECVTOS, 1)
-        # Before bind: nothing may arrive that was not merged or fits no buffer yet.
-        set_buffer(sock, options.rcvbuf or MAX_RCVBUF, SO_RCVBUF, _SO_RCVBUFFORCE)
-        if options.gro:
-            try_option(sock, IPPROTO_UDP, UDP_GRO, 1)
+        # Before bind: nothing may arrive that was not merged or finds a small buffer.
+        _set_receiver(sock, family, options)
         sock.bind((address, port))
     except OSError as error:
         sock.close()
@@ -107,12 +120,17 @@ def open_receiver(address: str, port: int, options: SocketOptions) -> socket:
     return sock
 
 
-def has_gro(sock: socket) -> bool:
-    """Whether the kernel merges datagrams of one flow for this socket."""
-    try:
-        return bool(sock.getsockopt(IPPROTO_UDP, UDP_GRO))
-    except OSError:
-        return False
+def _set_receiver(sock: socket, family: int, options: SocketOptions) -> None:
+    if family == AF_INET6:
+        sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        options.apply(sock, "TOS of what is received", IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
+        if options.udp6zerocsumrx:
+            options.apply(sock, "udp6zerocsumrx", IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1)
+    else:
+        options.apply(sock, "TOS of what is received", IPPROTO_IP, IP_RECVTOS, 1)
+    if options.gro:
+        options.apply(sock, "UDP_GRO", IPPROTO_UDP, UDP_GRO, 1)
+    set_buffer(sock, options.rcvbuf or MAX_RCVBUF, SO_RCVBUF, _SO_RCVBUFFORCE)
 
 
 def receive_buffer(sock: socket) -> int:
@@ -148,19 +166,8 @@ def open_sender(address: str, port: int, options: SocketOptions) -> socket:
     sock = socket(family, SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        _attach_drop_all(sock)
-        if family == AF_INET6:
-            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
-            sock.setsockopt(IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-            sock.setsockopt(IPPROTO_IPV6, IPV6_DONTFRAG, 1)
-            sock.setsockopt(IPPROTO_IPV6, _IPV6_RECVERR, 1)
-            sock.setsockopt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, DEFAULT_TTL)
-            sock.setsockopt(IPPROTO_UDP, _UDP_NO_CHECK6_TX, int(options.udp6zerocsumtx))
-        else:
-            sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
-            sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
-            sock.setsockopt(IPPROTO_IP, IP_TTL, DEFAULT_TTL)
-            sock.setsockopt(SOL_SOCKET, _SO_NO_CHECK, int(not options.udpcsum))
+        options.apply(sock, "receive filter", SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
+        (_set_sender6 if family == AF_INET6 else _set_sender4)(sock, options)
         set_buffer(sock, _SNDBUF, SO_SNDBUF, _SO_SNDBUFFORCE)
         sock.bind((address, port))
     except BaseException:
@@ -169,13 +176,27 @@ def open_sender(address: str, port: int, options: SocketOptions) -> socket:
     return sock
 
 
-def _attach_drop_all(sock: socket) -> None:
-    """A classic BPF program of one instruction, `ret 0`: keep no byte of any datagram."""
-    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))
-    sock.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
+def _set_sender4(sock: socket, options: SocketOptions) -> None:
+    options.apply(sock, "don't fragment", IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+    options.apply(sock, "error queue", IPPROTO_IP, _IP_RECVERR, 1)
+    sock.setsockopt(IPPROTO_IP, IP_TTL, DEFAULT_TTL)
+    if not options.udpcsum:
+        options.apply(sock, "noudpcsum", SOL_SOCKET, _SO_NO_CHECK, 1)
 
 
-# -- options ------------------------------------------------------------------------
+def _set_sender6(sock: socket, options: SocketOptions) -> None:
+    sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+    options.apply(sock, "don't fragment", IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+    options.apply(sock, "don't fragment", IPPROTO_IPV6, IPV6_DONTFRAG, 1)
+    options.apply(sock, "error queue", IPPROTO_IPV6, _IPV6_RECVERR, 1)
+    sock.setsockopt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, DEFAULT_TTL)
+    if options.udp6zerocsumtx:
+        options.apply(sock, "udp6zerocsumtx", IPPROTO_UDP, _UDP_NO_CHECK6_TX, 1)
+
+
+_BPF_RET_0 = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))
+_DROP_ALL = struct.pack("@HP", 1, ctypes.addressof(_BPF_RET_0))
+"""A classic BPF program of one instruction, `ret 0`: keep no byte of any datagram."""
 
 
 def set_buffer(sock: socket, size: int, option: int, force: int) -> None:
@@ -214,55 +235,3 @@ def _explain_bind(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"{where}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
     return f"{where}: {error.strerror or error}"
-
-
-def holder_of(address: str, port: int) -> str:
-    """Who has a UDP port of the caller's namespace, in words for people."""
-    for inode in _inodes_on(address, port):
-        for pid in _pids_with(inode):
-            return f"process {pid} ({_name_of(pid)})"
-    return "a kernel vxlan device (`ip -d link show type vxlan`) or a process not visible from here"
-
-
-def _inodes_on(address: str, port: int) -> Iterator[int]:
-    """Inodes of the sockets bound to `port` on this address or on all addresses."""
-    ours = ipaddress.ip_address(address)
-    for table in ("udp", "udp6"):
-        path = Path("/proc/thread-self/net", table)
-        for line in path.read_text().splitlines()[1:] if path.exists() else ():
-            columns = line.split()
-            host, _, number = columns[1].partition(":")
-            theirs = _address_of(host)
-            same = theirs == ours or theirs.is_unspecified or ours.is_unspecified
-            if int(number, 16) == port and same:
-                yield int(columns[9])
-
-
-def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """/proc/net prints addresses as 32-bit words in the host's byte order."""
-    words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
-    return ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words))
-
-
-def _pids_with(inode: int) -> Iterator[int]:
-    for directory in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            links = list(directory.iterdir())
-        except OSError:  # it ended meanwhile, or belongs to somebody else
-            continue
-        if any(_target_of(link) == f"socket:[{inode}]" for link in links):
-            yield int(directory.parent.name)
-
-
-def _target_of(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:  # closed meanwhile
-        return ""
-
-
-def _name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "ended"

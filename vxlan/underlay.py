@@ -34,7 +34,6 @@ up to 64 KiB; `receive` cuts them apart again.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import select
 import sys
@@ -54,16 +53,17 @@ from vxlan.fdb import Remote
 from vxlan.patherror import PathError, read_errors
 from vxlan.portpool import PortPool, Sender
 from vxlan.udpsock import (
+    CONSEQUENCE,
     MAX_RCVBUF,
     UDP_GRO,
     SocketOptions,
     UnderlayError,
     drops_of,
     family_of,
-    has_gro,
     open_receiver,
     receive_buffer,
 )
+from vxlan.underlay_errno import LEFT_BY_ICMP, reason_of
 
 __all__ = ["PathError", "Underlay", "UnderlayError"]
 
@@ -71,31 +71,6 @@ _BUFFER = 65536
 _ANCILLARY = 128
 _MAX_SOURCES = 4096
 _MAX_ERRORS = 256
-
-_UNREACHABLE = (
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.EHOSTDOWN,
-    errno.ENONET,
-    errno.ENODEV,
-    errno.ECONNREFUSED,
-    errno.EADDRNOTAVAIL,
-    errno.EPROTO,
-    errno.ENOPROTOOPT,
-)
-
-_DROP_OF = {
-    errno.EAGAIN: Drop.UNDERLAY_BUSY,
-    errno.ENOBUFS: Drop.UNDERLAY_BUSY,
-    errno.ENOMEM: Drop.UNDERLAY_BUSY,
-    errno.EMSGSIZE: Drop.PKT_TOO_BIG,
-    **dict.fromkeys(_UNREACHABLE, Drop.UNDERLAY_UNREACHABLE),
-}
-"""Everything else is UNDERLAY_REFUSED: EPERM, EACCES, EINVAL, ..."""
-
-_LEFT_BY_ICMP = frozenset((*_UNREACHABLE, errno.EMSGSIZE, errno.EACCES, errno.EOPNOTSUPP))
-"""What an ICMP error can turn into (net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c)."""
 
 
 class Underlay:
@@ -293,11 +268,12 @@ class Underlay:
                 "raise net.core.rmem_max or run with CAP_NET_ADMIN"
             )
         if options.gro:
-            self.granted["gro"] = all(map(has_gro, self.receivers))
-            if not self.granted["gro"]:
-                self.fallbacks.append(
-                    "underlay: the kernel has no UDP_GRO (Linux 5.0): one call for each datagram"
-                )
+            self.granted["gro"] = "UDP_GRO" not in options.refused
+        self.granted["dont_fragment"] = "don't fragment" not in options.refused
+        self.fallbacks.extend(
+            f"underlay: the kernel refused {what}: {CONSEQUENCE[what]}"
+            for what in sorted(options.refused)
+        )
 
     def _remember(self, source: tuple[str, int]) -> Remote:
         """Remotes by socket address; a forger of many sources must not fill the memory."""
@@ -309,7 +285,7 @@ class Underlay:
 
 def _send_again(sender: Sender, datagram: Datagram, error: OSError) -> Drop | None:
     """After a failed send: once more if the error may be that of an earlier datagram."""
-    if error.errno in _LEFT_BY_ICMP:
+    if error.errno in LEFT_BY_ICMP:
         try:
             sender.mark(datagram.tos, datagram.ttl)
             sender.sendto(datagram.payload, datagram.remote)
@@ -317,7 +293,7 @@ def _send_again(sender: Sender, datagram: Datagram, error: OSError) -> Drop | No
             error = own
         else:
             return None
-    return _DROP_OF.get(error.errno or 0, Drop.UNDERLAY_REFUSED)
+    return reason_of(error)
 
 
 def _canonical(address: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from tests.hosts import Host, readable, two_hosts
-from vxlan import netdev, netns, udpsock
+from vxlan import netdev, netns, udpsock, underlay_holder
 
 pytestmark = pytest.mark.namespaces
 
@@ -109,7 +109,7 @@ def test_a_kernel_vxlan_device_holds_its_port_while_it_is_up(hosts: tuple[Host, 
         hosts[0].udp(here, PORT)
     assert caught.value.errno == errno.EADDRINUSE
     with netns.inside(name):
-        assert "kernel vxlan device" in udpsock.holder_of(here, PORT)
+        assert "kernel vxlan device" in underlay_holder.holder_of(here, PORT)
     netdev.set_up("vx", False, netns=name)
     hosts[0].udp(here, PORT).close()
 
