@@ -15,8 +15,10 @@ from vxlan.config import NodeConfig, SegmentConfig
 from vxlan.fdb import Remote
 from vxlan.wire import mac_text
 
-_LISTS = ("remotes", "address")
+_LISTS = {"remotes": "remote", "address": "address"}
 _COMPARED_APART = ("vni", "fdb", *_LISTS)
+_NOTHING = {"mtu": "auto", "ttl": "inherit", "tos": "inherit"}
+"""What None means, by key; "none" elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,12 @@ def needs_restart(old: NodeConfig, new: NodeConfig) -> str | None:
     names = [field.name for field in fields(old.vtep)]
     pairs = [(f"vtep.{name}", getattr(old.vtep, name), getattr(new.vtep, name)) for name in names]
     pairs.append(("group", old.group, new.group))
-    found = [f"{key} ({_shown(a)} -> {_shown(b)})" for key, a, b in pairs if a != b]
+    found = [_change(key, before, after) for key, before, after in pairs if before != after]
     if not found:
         return None
     return (
-        f"{', '.join(found)} needs a restart: `pyvxlan down {old.name}`, "
-        f"then `pyvxlan up`; nothing was changed"
+        f"{', '.join(found)}: needs a restart (`pyvxlan down {old.name}`, "
+        "then `pyvxlan up`); nothing was changed"
     )
 
 
@@ -74,9 +76,8 @@ def _differences(old: SegmentConfig, new: SegmentConfig) -> Iterator[str]:
     for field in fields(old):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if field.name not in _COMPARED_APART and before != after:
-            yield f"{field.name} {_shown(before)} -> {_shown(after)}"
-    for name in _LISTS:
-        word = name.removesuffix("s")
+            yield _change(field.name, before, after)
+    for name, word in _LISTS.items():
         before, after = getattr(old, name), getattr(new, name)
         yield from (f"{word} {one} removed" for one in before if one not in after)
         yield from (f"{word} {one} added" for one in after if one not in before)
@@ -97,7 +98,11 @@ def static(segment: SegmentConfig) -> dict[bytes, tuple[Remote, ...]]:
     return {entry.mac: entry.remotes for entry in segment.fdb}
 
 
-def _shown(value: Any) -> str:
+def _change(key: str, before: Any, after: Any) -> str:
+    return f"{key} {_shown(key, before)} -> {_shown(key, after)}"
+
+
+def _shown(key: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(one) for one in value) or "none"
-    return "default" if value is None else str(value)
+    return _NOTHING.get(key, "none") if value is None else str(value)
