@@ -28,7 +28,7 @@ LAYERS = {
         segment* vtep*
     """,
     "edges": """
-        tap* underlay* udpsock portpool burst patherror net* host capabilities sdnotify
+        tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify
         pcap* middleware*
     """,
     "python engine": "pyengine*",
