@@ -11,7 +11,9 @@ C = bytes.fromhex("02000000000c")
 BROADCAST = b"\xff" * 6
 
 
-def ether(dst: bytes = B, src: bytes = A, ethertype: int = 0x88B5, payload: bytes = b"x" * 46) -> bytes:
+def ether(
+    dst: bytes = B, src: bytes = A, ethertype: int = 0x88B5, payload: bytes = b"x" * 46
+) -> bytes:
     return dst + src + struct.pack("!H", ethertype) + payload
 
 
@@ -45,8 +47,17 @@ def ipv4(
     ihl = 5 + len(options) // 4
     header = bytearray(
         struct.pack(
-            "!BBHHHBBH4s4s", 0x40 | ihl, tos, ihl * 4 + len(payload), 1, flags, ttl, protocol, 0,
-            address(src), address(dst),
+            "!BBHHHBBH4s4s",
+            0x40 | ihl,
+            tos,
+            ihl * 4 + len(payload),
+            1,
+            flags,
+            ttl,
+            protocol,
+            0,
+            address(src),
+            address(dst),
         )
         + options
     )
@@ -68,5 +79,7 @@ def tcp(payload: bytes = b"", *, sport: int = 1000, dport: int = 80, check: int 
     return struct.pack("!HHIIBBHHH", sport, dport, 1, 1, 0x50, 0x10, 1000, check, 0) + payload
 
 
-def vxlan(vni: int, inner: bytes, *, flags: int = 0x08, reserved: bytes = b"\0\0\0", last: int = 0) -> bytes:
+def vxlan(
+    vni: int, inner: bytes, *, flags: int = 0x08, reserved: bytes = b"\0\0\0", last: int = 0
+) -> bytes:
     return bytes((flags,)) + reserved + vni.to_bytes(3, "big") + bytes((last,)) + inner

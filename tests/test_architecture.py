@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "core": """
-        wire drop event engine ifname fdb mtu* transport offload* clamp toobig pathmtu probe
+        wire drop event engine ifname fdb mtu* transport offload* clamp toobig fit pathmtu probe paths
         segment* vtep*
     """,
     "edges": """
@@ -52,6 +52,7 @@ CORE_RANK = (
     "offload* clamp",
     "toobig pathmtu",
     "probe segment*",
+    "fit paths",
     "vtep*",
 )
 NOT_IN_CORE = (

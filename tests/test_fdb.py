@@ -24,7 +24,13 @@ class Log:
         self.seen: list[tuple[EventKind, bytes, Remote | None, Remote | None]] = []
 
     def __call__(
-        self, kind: EventKind, now: float, mac: bytes, remote: Remote | None, was: Remote | None, detail: str
+        self,
+        kind: EventKind,
+        now: float,
+        mac: bytes,
+        remote: Remote | None,
+        was: Remote | None,
+        detail: str,
     ) -> None:
         self.seen.append((kind, mac, remote, was))
 
@@ -191,7 +197,9 @@ def test_a_flooder_loses_its_own_stations_only() -> None:
         fdb.learn(mac(number), R2, 1.0)
     assert len(fdb) == 10
     assert all(fdb.get(mac(number)) for number in range(4))
-    assert [entry.mac for entry in fdb if entry.remotes == (R2,)] == [mac(n) for n in range(194, 200)]
+    assert [entry.mac for entry in fdb if entry.remotes == (R2,)] == [
+        mac(n) for n in range(194, 200)
+    ]
     assert set(log.kinds) == {EventKind.LEARNED, EventKind.EVICTED}
 
 
@@ -267,7 +275,10 @@ class Model(RuleBasedStateMachine):
         return len(self.static.keys() | self.extern.keys() | self.learned.keys())
 
     def held(self, remote: Remote) -> list[bytes]:
-        return sorted((m for m, (r, _) in self.learned.items() if r == remote), key=lambda m: self.learned[m][1])
+        return sorted(
+            (m for m, (r, _) in self.learned.items() if r == remote),
+            key=lambda m: self.learned[m][1],
+        )
 
     def room(self) -> bool:
         if self.size() < self.LIMIT:

@@ -24,8 +24,12 @@ def unfinished(six: bool, protocol: int, size: int) -> bytes:
     transport = bytearray(tcp(b"d" * size) if protocol == 6 else udp(payload=b"d" * size))
     wrap = ipv6 if six else ipv4
     at = 16 if protocol == 6 else 6
-    transport[at : at + 2] = pseudo_sum(wrap(bytes(transport), protocol=protocol), protocol).to_bytes(2, "big")
-    return ether(ethertype=0x86DD if six else 0x0800, payload=wrap(bytes(transport), protocol=protocol))
+    transport[at : at + 2] = pseudo_sum(
+        wrap(bytes(transport), protocol=protocol), protocol
+    ).to_bytes(2, "big")
+    return ether(
+        ethertype=0x86DD if six else 0x0800, payload=wrap(bytes(transport), protocol=protocol)
+    )
 
 
 @pytest.mark.parametrize("six", [False, True], ids=["ipv4", "ipv6"])
@@ -38,8 +42,12 @@ def test_an_unfinished_checksum_is_handed_on(six: bool, protocol: int, at: int) 
     assert struct.unpack("=BBHHHH", vnet_header(tagged(frame), 1450)) == (1, 0, 0, 0, l4, at)
 
 
-@pytest.mark.parametrize(("six", "gso_type", "headers"), [(False, 1, 54), (True, 4, 74)], ids=["ipv4", "ipv6"])
-def test_a_tcp_packet_longer_than_the_mtu_is_to_be_segmented(six: bool, gso_type: int, headers: int) -> None:
+@pytest.mark.parametrize(
+    ("six", "gso_type", "headers"), [(False, 1, 54), (True, 4, 74)], ids=["ipv4", "ipv6"]
+)
+def test_a_tcp_packet_longer_than_the_mtu_is_to_be_segmented(
+    six: bool, gso_type: int, headers: int
+) -> None:
     frame = unfinished(six, 6, 20000)
     flags, kind, hdr_len, gso_size, l4, at = struct.unpack("=BBHHHH", vnet_header(frame, 1450))
     assert (flags, kind, hdr_len, l4, at) == (1, gso_type, headers, headers - 20, 16)
@@ -66,7 +74,9 @@ def test_anything_gives_a_header_whose_offsets_lie_inside(frame: bytes, mtu: int
 
 
 @given(st.booleans(), st.integers(0, 100), st.data())
-def test_a_cut_or_bent_packet_never_points_outside(six: bool, size: int, data: st.DataObject) -> None:
+def test_a_cut_or_bent_packet_never_points_outside(
+    six: bool, size: int, data: st.DataObject
+) -> None:
     frame = bytearray(unfinished(six, 6, size))
     for _ in range(data.draw(st.integers(0, 3))):
         frame[data.draw(st.integers(12, len(frame) - 1))] = data.draw(st.integers(0, 255))

@@ -44,7 +44,9 @@ def test_mac_text(text: str) -> None:
     assert wire.mac_text(A) == "02:00:00:00:00:0a"
 
 
-@pytest.mark.parametrize("text", ["", "02:00:00:00:00", "02:00-00:00:00:0a", "0g:00:00:00:00:0a", "02000000000a"])
+@pytest.mark.parametrize(
+    "text", ["", "02:00:00:00:00", "02:00-00:00:00:0a", "0g:00:00:00:00:0a", "02000000000a"]
+)
 def test_what_is_no_mac(text: str) -> None:
     with pytest.raises(ValueError, match="is not a MAC address"):
         wire.mac_bytes(text)
@@ -56,7 +58,10 @@ def test_checksum_is_that_of_rfc_1071(data: bytes) -> None:
     assert wire.checksum(data) % 0xFFFF == expected % 0xFFFF
 
 
-@given(st.binary(min_size=2, max_size=60).filter(lambda data: len(data) % 2 == 0), st.integers(0, 0xFFFF))
+@given(
+    st.binary(min_size=2, max_size=60).filter(lambda data: len(data) % 2 == 0),
+    st.integers(0, 0xFFFF),
+)
 def test_checksum_update_equals_a_new_sum(data: bytes, word: int) -> None:
     before = ip_checksum(data)
     after = ip_checksum(word.to_bytes(2, "big") + data[2:])
@@ -70,7 +75,12 @@ def test_inspect_finds_ip_behind_tags() -> None:
     assert wire.inspect(plain)[:4] == (14, 4, 0x2E, 7)
     assert wire.inspect(tagged(plain))[:4] == (18, 4, 0x2E, 7)
     assert wire.inspect(tagged(tagged(plain), tpid=0x88A8))[:4] == (22, 4, 0x2E, 7)
-    assert wire.inspect(ether(ethertype=0x86DD, payload=ipv6(udp(), tos=0xB9, ttl=3)))[:4] == (14, 6, 0xB9, 3)
+    assert wire.inspect(ether(ethertype=0x86DD, payload=ipv6(udp(), tos=0xB9, ttl=3)))[:4] == (
+        14,
+        6,
+        0xB9,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +155,9 @@ def test_ecn_table_is_figure_4_of_rfc_6040() -> None:
 
 
 @given(st.integers(0, 255), st.integers(0, 3), st.booleans())
-def test_set_ecn_changes_ecn_only_and_keeps_the_checksum_right(tos: int, ecn: int, six: bool) -> None:
+def test_set_ecn_changes_ecn_only_and_keeps_the_checksum_right(
+    tos: int, ecn: int, six: bool
+) -> None:
     packet = ipv6(udp(), tos=tos) if six else ipv4(udp(), tos=tos)
     frame = ether(ethertype=0x86DD if six else 0x0800, payload=packet)
     inner = wire.inspect(frame)

@@ -181,6 +181,10 @@ class Count(IntEnum):
     CONFLICT = 8
     AGED = 9
     EVICTED = 10
+    CLAMPED = 11
+    FRAGMENTED = 12
+    TOO_BIG_ANSWERED = 13
+    PROBES = 14
 
 
 class Counters:

@@ -78,6 +78,7 @@ class Policy:
     vlan          "carry" tags as they are, or "drop" tagged frames
     reserved_bits "ignore" (RFC 7348) or "strict" (the kernel driver)
     ttl, tos      of the outer header; None = inherit from the inner packet
+    mss           "clamp" the MSS of TCP to what fits, "off", or a bound in bytes
     """
 
     mtu: int = 1450
@@ -90,6 +91,24 @@ class Policy:
     reserved_bits: Literal["ignore", "strict"] = "ignore"
     ttl: int | None = 64
     tos: int | None = 0
+    mss: Literal["clamp", "off"] | int = "clamp"
+
+
+class PathState(NamedTuple):
+    """What is known of the path to one remote (vxlan/pathmtu.py).
+
+    mtu, ceiling  bytes of an outer IP packet: what passes, and what the link takes
+    how           "link", "probe" or "icmp";  phase: "base", "searching", ...
+    answers       whether the peer acknowledges probes; None until it is known
+    when          monotonic seconds since which `mtu` is known
+    """
+
+    mtu: int
+    ceiling: int
+    how: str
+    phase: str
+    answers: bool | None
+    when: float
 
 
 @dataclass(slots=True)
@@ -137,7 +156,13 @@ class Engine(Protocol):
         """The flood list."""
 
     def fdb_set(
-        self, vni: int, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str, now: float
+        self,
+        vni: int,
+        mac: bytes,
+        remotes: tuple[Remote, ...],
+        state: State,
+        source: str,
+        now: float,
     ) -> FdbEntry:
         """Write a claim (see vxlan/fdb.py); the entry that speaks.  Raises FdbFull."""
 
@@ -160,6 +185,18 @@ class Engine(Protocol):
     def counters(self, vni: int | None) -> Mapping[str, Counters]:
         """By underlay address, "local" and "other"; None: what reached no segment."""
 
+    def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
+        """All remotes, and the MTU of the link or route to each: probe these paths."""
+
+    def paths(self) -> Mapping[str, PathState]:
+        """Underlay address -> what is known of the path to it."""
+
+    def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:
+        """Send a probe whose outer IP packet has `size` bytes; its nonce, for `echo`."""
+
+    def echo(self, nonce: bytes) -> float | None:
+        """Seconds until the probe of `ping` was acknowledged; None while it is not."""
+
     def peers_up(self) -> Mapping[str, bool]:
         """Underlay address -> heard since the last error that named it."""
 
@@ -172,7 +209,11 @@ class Engine(Protocol):
         """Datagrams from the underlay -> frames for TAPs."""
 
     def tick(self, now: float) -> None:
-        """Let time pass: ageing."""
+        """Let time pass: ageing, and probes."""
+
+    def take_output(self) -> tuple[list[Datagram], list[Frame]]:
+        """What is to be sent besides what `encap` and `decap` returned: probes and
+        their acknowledgements to the underlay, packet-too-big answers to TAPs."""
 
     def drain_events(self) -> list[Event]:
         """Take out what happened since the last call."""

@@ -35,7 +35,8 @@ class EventKind(StrEnum):
     REMOTE_UP = "remote_up"  # a datagram from a remote that was not known to be up
     REMOTE_DOWN = "remote_down"  # the underlay says that a remote cannot be reached
     MTU_CHANGED = "mtu_changed"  # the overlay MTU of a segment is now another
-    PATH_MTU = "path_mtu"  # the underlay says that a packet to a remote was too big
+    PATH_MTU = "path_mtu"  # the path to a remote carries more or less than was known
+    TOO_BIG = "too_big"  # a frame did not fit, and nobody could be told
     TAP_LOST = "tap_lost"  # the TAP was deleted or failed
     TAP_BACK = "tap_back"  # the TAP was made anew
     UNDERLAY_ERROR = "underlay_error"  # an error of the underlay that names no remote

@@ -212,7 +212,7 @@ class Fdb:
         entry.used = now
         return entry.remotes
 
-    # -- learning from data ------------------------------------------------------
+    # -- learning from data ------------------------------------------------------------
 
     def learn(self, mac: bytes, remote: Remote, now: float) -> Learned:
         """A frame from `mac` came from `remote` (RFC 7348, section 4.1)."""
@@ -249,11 +249,16 @@ class Fdb:
             entry.updated = now
             return Learned.KNOWN
         self._notify(
-            EventKind.CONFLICT, now, entry.mac, entry.remotes[0], remote, f"data against {entry.state}"
+            EventKind.CONFLICT,
+            now,
+            entry.mac,
+            entry.remotes[0],
+            remote,
+            f"data against {entry.state}",
         )
         return Learned.REFUSED if entry.state is State.STATIC else Learned.CONTRADICTED
 
-    # -- writing by operators and control planes -----------------------------------
+    # -- writing by operators and control planes ---------------------------------------
 
     def set(
         self, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str, now: float
@@ -283,7 +288,12 @@ class Fdb:
             top.shadowed = FdbEntry(top.mac, remotes, state, source, now, now, 0.0)
         if set(remotes) != set(top.remotes):
             self._notify(
-                EventKind.CONFLICT, now, top.mac, top.remotes[0], remotes[0], f"{source} against {top.state}"
+                EventKind.CONFLICT,
+                now,
+                top.mac,
+                top.remotes[0],
+                remotes[0],
+                f"{source} against {top.state}",
             )
         return top
 
@@ -298,7 +308,12 @@ class Fdb:
             new.shadowed = old.shadowed
         if old.state is new.state and old.source != new.source and old.remotes != new.remotes:
             self._notify(
-                EventKind.CONFLICT, now, new.mac, new.remotes[0], old.remotes[0], f"{new.source} against {old.source}"
+                EventKind.CONFLICT,
+                now,
+                new.mac,
+                new.remotes[0],
+                old.remotes[0],
+                f"{new.source} against {old.source}",
             )
         self._forget(old)
 
@@ -334,7 +349,7 @@ class Fdb:
             self.remove(mac, now)
         return len(doomed)
 
-    # -- time and space -------------------------------------------------------------
+    # -- time and space ----------------------------------------------------------------
 
     def age(self, now: float) -> int:
         """Throw out the dynamic entries that were silent for the ageing time."""

@@ -29,16 +29,8 @@ from __future__ import annotations
 
 from struct import Struct
 
-from vxlan.wire import (
-    ETH_P_IP,
-    ETH_P_IPV6,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    IPV4_HLEN,
-    IPV6_HLEN,
-    UDP_HLEN,
-    ethertype_at,
-)
+from vxlan.transport import Transport, find_transport, unfinished
+from vxlan.wire import IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IPV6_HLEN, UDP_HLEN
 
 VNET_HDR = Struct("=BBHHHH")
 VNET_HLEN = VNET_HDR.size
@@ -51,7 +43,7 @@ FINISHED = bytes(VNET_HLEN)
 TCP_HLEN = 20
 _CHECK_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
 _HLEN = {IPPROTO_TCP: TCP_HLEN, IPPROTO_UDP: UDP_HLEN}
-_GSO_TCP = {ETH_P_IP: GSO_TCPV4, ETH_P_IPV6: GSO_TCPV6}
+_GSO_TCP = {IPV4_HLEN: GSO_TCPV4, IPV6_HLEN: GSO_TCPV6}
 
 
 def vnet_header(frame: bytes, mtu: int) -> bytes:
@@ -59,56 +51,24 @@ def vnet_header(frame: bytes, mtu: int) -> bytes:
 
     `mtu` is the overlay MTU, which a segment cut out of a longer frame must fit.
     """
-    ethertype, l3 = ethertype_at(frame)
-    if ethertype == ETH_P_IP:
-        l4, end, protocol, addresses = _ipv4(frame, l3)
-    elif ethertype == ETH_P_IPV6:
-        l4, end, protocol, addresses = _ipv6(frame, l3)
-    else:
+    found = find_transport(frame)
+    if found is None:
         return FINISHED
-    check_at = _CHECK_AT.get(protocol)
-    if check_at is None or end - l4 < _HLEN[protocol]:
+    check_at = _CHECK_AT.get(found.protocol)
+    if check_at is None or found.end - found.l4 < _HLEN[found.protocol]:
         return FINISHED
-    check = frame[l4 + check_at] << 8 | frame[l4 + check_at + 1]
-    pseudo_sum = int.from_bytes(addresses, "big") + protocol + end - l4
-    if not check or check % 0xFFFF != pseudo_sum % 0xFFFF:
+    if not unfinished(frame, found, check_at):
         return FINISHED
-    gso_type, headers, gso_size = _segmentation(frame, ethertype, protocol, l3, l4, end, mtu)
-    return VNET_HDR.pack(NEEDS_CSUM, gso_type, headers, gso_size, l4, check_at)
+    gso_type, headers, gso_size = _segmentation(frame, found, mtu)
+    return VNET_HDR.pack(NEEDS_CSUM, gso_type, headers, gso_size, found.l4, check_at)
 
 
-def _ipv4(frame: bytes, l3: int) -> tuple[int, int, int, bytes]:
-    """Offset of the transport header, end of the packet, protocol, addresses.
-
-    Protocol 0 where the packet is malformed or a fragment.
-    """
-    if len(frame) < l3 + IPV4_HLEN:
-        return 0, 0, 0, b""
-    l4 = l3 + (frame[l3] & 0x0F) * 4
-    end = l3 + (frame[l3 + 2] << 8 | frame[l3 + 3])
-    fragment = frame[l3 + 6] & 0x3F or frame[l3 + 7]
-    if frame[l3] >> 4 != 4 or l4 < l3 + IPV4_HLEN or end > len(frame) or fragment:
-        return 0, 0, 0, b""
-    return l4, end, frame[l3 + 9], frame[l3 + 12 : l3 + 20]
-
-
-def _ipv6(frame: bytes, l3: int) -> tuple[int, int, int, bytes]:
-    if len(frame) < l3 + IPV6_HLEN:
-        return 0, 0, 0, b""
-    end = l3 + IPV6_HLEN + (frame[l3 + 4] << 8 | frame[l3 + 5])
-    if frame[l3] >> 4 != 6 or end > len(frame):
-        return 0, 0, 0, b""
-    return l3 + IPV6_HLEN, end, frame[l3 + 6], frame[l3 + 8 : l3 + 40]
-
-
-def _segmentation(
-    frame: bytes, ethertype: int, protocol: int, l3: int, l4: int, end: int, mtu: int
-) -> tuple[int, int, int]:
+def _segmentation(frame: bytes, found: Transport, mtu: int) -> tuple[int, int, int]:
     """gso_type, hdr_len and gso_size; zeros where the packet fits or is not TCP."""
-    if end - l3 <= mtu or protocol != IPPROTO_TCP:
+    if found.end - found.l3 <= mtu or found.protocol != IPPROTO_TCP:
         return 0, 0, 0
-    headers = l4 + (frame[l4 + 12] >> 4) * 4
-    gso_size = mtu - (headers - l3)
-    if headers < l4 + TCP_HLEN or headers > end or gso_size <= 0:
+    headers = found.l4 + (frame[found.l4 + 12] >> 4) * 4
+    gso_size = mtu - (headers - found.l3)
+    if headers < found.l4 + TCP_HLEN or headers > found.end or gso_size <= 0:
         return 0, 0, 0
-    return _GSO_TCP[ethertype], headers, gso_size
+    return _GSO_TCP[found.ip_header], headers, gso_size

@@ -36,11 +36,12 @@ import errno
 import select
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING
 
 from vxlan.drop import Counters, Drop
-from vxlan.engine import Datagram, EngineInfo, Frame, OnEvents, Policy
+from vxlan.engine import Datagram, EngineInfo, Frame, OnEvents, PathState, Policy
 from vxlan.event import Event, EventKind
 from vxlan.fdb import FdbEntry, Remote, State
 from vxlan.offload import VNET_HLEN, vnet_header
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
 BATCH = 64
 """How many reads of one descriptor in a row."""
 
-TICK = 1.0
-"""Seconds between two looks at what has aged."""
+TICK = 0.25
+"""Seconds between two looks at what has aged and which probe is due."""
 
 
 class PythonEngine:
@@ -92,7 +93,13 @@ class PythonEngine:
         return self.vtep.segments[vni].flood_list
 
     def fdb_set(
-        self, vni: int, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str, now: float
+        self,
+        vni: int,
+        mac: bytes,
+        remotes: tuple[Remote, ...],
+        state: State,
+        source: str,
+        now: float,
     ) -> FdbEntry:
         return copy.copy(self.vtep.segments[vni].fdb.set(mac, remotes, state, source, now))
 
@@ -116,10 +123,25 @@ class PythonEngine:
         tally = self.vtep.tally if vni is None else self.vtep.segments[vni].tally
         return {**tally.by_remote, "local": tally.local, "other": tally.other}
 
+    def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
+        self.vtep.paths.set(ceilings, now)
+        self._flush()
+
+    def paths(self) -> Mapping[str, PathState]:
+        return self.vtep.paths.states()
+
+    def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:
+        nonce = self.vtep.paths.ping(remote, size, flow, now)
+        self._flush()
+        return nonce
+
+    def echo(self, nonce: bytes) -> float | None:
+        return self.vtep.paths.echo(nonce)
+
     def peers_up(self) -> Mapping[str, bool]:
         return dict(self.vtep.peers)
 
-    # -- the data path without input and output ---------------------------------------------
+    # -- the data path without input and output ----------------------------------------
 
     def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
         return [made for frame in frames for made in self.vtep.encap(vni, frame, now)]
@@ -131,10 +153,15 @@ class PythonEngine:
     def tick(self, now: float) -> None:
         self.vtep.tick(now)
 
+    def take_output(self) -> tuple[list[Datagram], list[Frame]]:
+        datagrams, self.vtep.paths.output = self.vtep.paths.output, []
+        frames, self.vtep.answers = self.vtep.answers, []
+        return datagrams, frames
+
     def drain_events(self) -> list[Event]:
         return self.vtep.log.drain()
 
-    # -- input and output ----------------------------------------------------------------------
+    # -- input and output --------------------------------------------------------------
 
     def start(self, underlay: Underlay, on_events: OnEvents) -> None:
         self._loop = asyncio.get_running_loop()
@@ -144,7 +171,7 @@ class PythonEngine:
         self.info.fallbacks.extend(underlay.fallbacks)
         self._epoll = select.epoll()
         for receiver in underlay.receivers:
-            self._watch(receiver.fileno(), lambda sock=receiver: self._drain_receiver(sock))
+            self._watch(receiver.fileno(), partial(self._drain_receiver, receiver))
         self._watch(underlay.error_fd, self._read_errors)
         for vni, tap in self._taps.items():
             self._watch_tap(vni, tap)
@@ -172,7 +199,7 @@ class PythonEngine:
         self._drains.clear()
 
     def _watch_tap(self, vni: int, tap: Tap) -> None:
-        self._watch(tap.fd, lambda: self._drain_tap(vni, tap))
+        self._watch(tap.fd, partial(self._drain_tap, vni, tap))
 
     def _watch(self, fd: int, drain: Callable[[], None]) -> None:
         assert self._epoll is not None
@@ -184,7 +211,7 @@ class PythonEngine:
         del self._drains[fd]
         self._epoll.unregister(fd)
 
-    # -- the loop ----------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------
 
     def _pump(self) -> None:
         assert self._epoll is not None
@@ -192,6 +219,7 @@ class PythonEngine:
             drain = self._drains.get(fd)
             if drain is not None:
                 drain()
+        self._flush()
         self._report()
 
     def _drain_tap(self, vni: int, tap: Tap) -> None:
@@ -219,7 +247,19 @@ class PythonEngine:
                 if frame is not None:
                     self._deliver(frame, datagram.remote.address)
 
-    def _deliver(self, frame: Frame, source: str) -> None:
+    def _flush(self) -> None:
+        """Send what the VTEP sends on its own account."""
+        if self._epoll is None:
+            return
+        now = time.monotonic()
+        datagrams, frames = self.take_output()
+        for datagram, why in self._underlay.send_all(datagrams):
+            if why is Drop.PKT_TOO_BIG:
+                self.vtep.paths.refused(datagram, now)
+        for frame in frames:
+            self._deliver(frame, None)
+
+    def _deliver(self, frame: Frame, source: str | None) -> None:
         segment = self.vtep.segments[frame.vni]
         tap = self._taps.get(frame.vni)
         if tap is None:
@@ -229,7 +269,7 @@ class PythonEngine:
         if refused is not None:
             segment.tally.drop(refused, source)
 
-    # -- what goes wrong -----------------------------------------------------------------------------
+    # -- what goes wrong ---------------------------------------------------------------
 
     def _refused(self, vni: int, remote: Remote, why: Drop, now: float) -> None:
         self.vtep.segments[vni].tally.drop(why, remote.address)
@@ -246,15 +286,15 @@ class PythonEngine:
             self._path_error(error, now)
 
     def _path_error(self, error: PathError, now: float) -> None:
-        remote = Remote(error.address, self.vtep.port)
         if error.errno == errno.EMSGSIZE:
-            self.vtep.log.put(Event(EventKind.PATH_MTU, now, remote=remote, detail=error.detail))
+            self.vtep.paths.claimed(error.address, error.mtu or 0, error.payload, now)
         else:
-            self.vtep.unreachable(remote, now, error.detail)
+            self.vtep.unreachable(Remote(error.address, self.vtep.port), now, error.detail)
 
     def _tick(self) -> None:
         self.vtep.tick(time.monotonic())
         self._count_lost_in_socket()
+        self._flush()
         self._report()
         self._ticking = self._loop.call_later(TICK, self._tick)
 

@@ -23,11 +23,13 @@ stranger in the underlay can neither inject frames nor poison the FDB.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vxlan.drop import Count, Drop, Tally
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fdb import Fdb, Learned, Remote, State
+from vxlan.toobig import AnswerBudget
 from vxlan.wire import ETH_HLEN, vxlan_header
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Segment:
         self.log = log
         self.fdb = Fdb(ageing=policy.ageing, limit=policy.maxaddress, notify=self._notify)
         self.tally = Tally()
+        self.answers = AnswerBudget()
+        self.too_big_told = -math.inf
         self.own_macs: frozenset[bytes] = frozenset()
         self.flood_list: tuple[Remote, ...] = ()
         self._flood_by_address: dict[str, Remote] = {}
@@ -64,7 +68,7 @@ class Segment:
         self.fdb.ageing = policy.ageing
         self.fdb.resize(policy.maxaddress, now)
 
-    # -- remotes -------------------------------------------------------------------
+    # -- remotes -----------------------------------------------------------------------
 
     def add_remote(self, remote: Remote, now: float) -> bool:
         """Add to the flood list; False if it is there."""
@@ -107,8 +111,10 @@ class Segment:
     def flush(self, now: float, *, state: State | None = None, address: str | None = None) -> int:
         """Withdraw the claims of a state and of a remote; None stands for all."""
         return self.fdb.flush(
-            lambda entry: (state is None or entry.state is state)
-            and (address is None or entry.names(address)),
+            lambda entry: (
+                (state is None or entry.state is state)
+                and (address is None or entry.names(address))
+            ),
             now,
         )
 
@@ -116,12 +122,7 @@ class Segment:
 
     def targets(self, mac: bytes, now: float) -> tuple[Remote, ...]:
         """Where a frame for `mac` goes; empty if there is nowhere."""
-        remotes = self.fdb.lookup(mac, now)
-        if remotes:
-            return remotes
-        if self.flood_list:
-            self.tally.local.counts[Count.FLOODED] += 1
-        return self.flood_list
+        return self.fdb.lookup(mac, now) or self.flood_list
 
     def admits(self, address: str) -> bool:
         """Whether a datagram from this underlay address may come in."""
@@ -136,7 +137,13 @@ class Segment:
         return None
 
     def _notify(
-        self, kind: EventKind, now: float, mac: bytes, remote: Remote | None, was: Remote | None, detail: str
+        self,
+        kind: EventKind,
+        now: float,
+        mac: bytes,
+        remote: Remote | None,
+        was: Remote | None,
+        detail: str,
     ) -> None:
         counted = _COUNTED.get(kind)
         if counted is not None:

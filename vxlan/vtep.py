@@ -17,8 +17,8 @@ Encap, in this order.  The first rule that refuses a frame names the reason:
     1  an Ethernet header is there                       PKT_TOO_SMALL
     2  the source MAC is that of one station             MAC_INVALID_SOURCE
     3  vlan = "drop": the frame has no tag               VLAN_POLICY
-    4  the packet fits the overlay MTU                   PKT_TOO_BIG
-    5  somebody is to have it                            NO_TX_TARGET
+    4  somebody is to have it                            NO_TX_TARGET
+    5  the packet fits, or can be made to (vxlan/fit.py)  PKT_TOO_BIG
     -> one datagram for each target: the segment's VXLAN header and the frame
 
 Decap, in this order:
@@ -38,16 +38,22 @@ Decap, in this order:
 
 A frame that is refused teaches nothing: learning is the last step.  Rules 1 and
 2 have no segment to be counted in, so the VTEP has counters of its own for them.
+
+Besides, a VTEP sends on its own account: probes of the path to each remote and
+their acknowledgements (`paths.output`, vxlan/probe.py), and what it has to say of
+packets that are too big (`answers`).  They wait until somebody takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vxlan import fit
 from vxlan.drop import Count, Drop, Tally
 from vxlan.engine import Datagram, Frame, Policy
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fdb import Remote
+from vxlan.paths import Paths
 from vxlan.segment import Segment
 from vxlan.wire import (
     DSTPORT,
@@ -79,8 +85,10 @@ class Vtep:
         self.tally = Tally()
         self.log = EventLog()
         self.peers: dict[str, bool] = {}
+        self.paths = Paths(self.log)
+        self.answers: list[Frame] = []
 
-    # -- segments ------------------------------------------------------------------
+    # -- segments ----------------------------------------------------------------------
 
     def add_segment(self, vni: int, policy: Policy) -> Segment:
         """Begin to serve a VNI.  ValueError if it is none, or is there already."""
@@ -103,7 +111,7 @@ class Vtep:
             return False
         return self.segments[vni].add_remote(remote, now)
 
-    # -- TAP -> underlay --------------------------------------------------------------
+    # -- TAP -> underlay ---------------------------------------------------------------
 
     def encap(self, vni: int, frame: bytes, now: float) -> list[Datagram]:
         """What a frame from the TAP becomes: one datagram for each target, or nothing."""
@@ -112,17 +120,34 @@ class Vtep:
         if refused is not None:
             segment.tally.drop(refused)
             return []
-        inner = inspect(frame)
-        if len(frame) > segment.max_frame or len(frame) - inner.l3 > segment.policy.mtu:
-            segment.tally.drop(Drop.PKT_TOO_BIG)
-            return []
         targets = segment.targets(frame[0:6], now)
         if not targets:
             segment.tally.drop(Drop.NO_TX_TARGET)
             return []
-        return _datagrams(segment, frame, inner, targets)
+        inner = inspect(frame)
+        limit = fit.limit_of(segment, inner.l3, targets, self.paths.rooms)
+        if len(frame) - inner.l3 > limit:
+            return self._encap_too_big(segment, frame, inner, targets, limit, now)
+        return _datagrams(segment, fit.clamped(segment, frame, limit), inner, targets)
 
-    # -- underlay -> TAP --------------------------------------------------------------
+    def _encap_too_big(
+        self,
+        segment: Segment,
+        frame: bytes,
+        inner: Inner,
+        targets: tuple[Remote, ...],
+        limit: int,
+        now: float,
+    ) -> list[Datagram]:
+        parts = fit.fragments(segment, frame, inner, limit)
+        if not parts:
+            answer = fit.refuse(segment, frame, inner, limit, now)
+            if answer is not None:
+                self.answers.append(Frame(segment.vni, answer))
+        whole = (_datagrams(segment, part, inspect(part), targets) for part in parts)
+        return [datagram for made in whole for datagram in made]
+
+    # -- underlay -> TAP ---------------------------------------------------------------
 
     def decap(self, datagram: Datagram, now: float) -> Frame | None:
         """What a datagram from the underlay becomes: a frame for a TAP, or nothing."""
@@ -130,7 +155,8 @@ class Vtep:
         header = parse_vxlan(datagram.payload)
         segment = self.segments.get(header.vni) if header and header.valid else None
         if header is None or segment is None:
-            self.tally.drop(_why_no_segment(header), source)
+            if not self._take_probe(datagram, now):
+                self.tally.drop(_why_no_segment(header), source)
             return None
         refused = self._refuse_sender(segment, source)
         if refused is not None:
@@ -138,7 +164,7 @@ class Vtep:
             return None
         if not self.peers.get(source):
             self._set_peer(Remote(source, self.port), True, now, "")
-        return _decap_into(segment, header, datagram, now)
+        return self._decap_into(segment, header, datagram, now)
 
     def _refuse_sender(self, segment: Segment, source: str) -> Drop | None:
         if source in self.local:
@@ -147,7 +173,39 @@ class Vtep:
             return Drop.UNKNOWN_REMOTE
         return None
 
-    # -- what is no packet ---------------------------------------------------------------
+    def _decap_into(
+        self, segment: Segment, header: VxlanHeader, datagram: Datagram, now: float
+    ) -> Frame | None:
+        remote = segment.remote_at(datagram.remote.address)
+        frame = datagram.payload[VXLAN_HLEN:]
+        refused = _refuse_to_decap(segment, header, frame)
+        if refused is None:
+            frame, refused = _pass_on_congestion(frame, datagram.tos & ECN_MASK)
+        if refused is None:
+            refused = segment.learn(frame[6:12], remote, now)
+        counters = segment.tally.of(remote.address)
+        if refused is not None:
+            counters.drops[refused] += 1
+            return None
+        counters.counts[Count.DECAP_PACKETS] += 1
+        counters.counts[Count.DECAP_BYTES] += len(frame)
+        if header.reserved:
+            counters.counts[Count.RESERVED_BITS] += 1
+        limit = fit.limit_of(segment, ETH_HLEN, (remote,), self.paths.rooms)
+        return Frame(segment.vni, fit.clamped(segment, frame, limit))
+
+    # -- what the paths carry ----------------------------------------------------------
+
+    def _take_probe(self, datagram: Datagram, now: float) -> bool:
+        """Whether a datagram without a segment was a probe of one of our remotes."""
+        source = datagram.remote.address
+        segment = next((one for one in self.segments.values() if one.knows(source)), None)
+        if segment is None or not self.paths.take(datagram, segment.remote_at(source), now):
+            return False
+        self.tally.count(Count.PROBES, source)
+        return True
+
+    # -- what is no packet -------------------------------------------------------------
 
     def unreachable(self, remote: Remote, now: float, why: str) -> None:
         """The underlay says that a remote cannot be reached (ICMP, or the routing table)."""
@@ -158,12 +216,15 @@ class Vtep:
         if remote.address in self.peers or len(self.peers) < MAX_PEERS:
             self.peers[remote.address] = up
             kind = EventKind.REMOTE_UP if up else EventKind.REMOTE_DOWN
+            if up:
+                self.paths.heard(remote.address, now)
             self.log.put(Event(kind, now, remote=remote, detail=why))
 
     def tick(self, now: float) -> None:
-        """Let time pass.  To be called about once a second."""
+        """Let time pass.  To be called a few times a second."""
         for segment in self.segments.values():
             segment.fdb.age(now)
+        self.paths.tick(now)
 
 
 def _refuse_to_encap(segment: Segment, frame: bytes) -> Drop | None:
@@ -196,33 +257,14 @@ def _why_no_segment(header: VxlanHeader | None) -> Drop:
     return Drop.VXLAN_VNI_NOT_FOUND if header.valid else Drop.VXLAN_INVALID_HDR
 
 
-def _decap_into(
-    segment: Segment, header: VxlanHeader, datagram: Datagram, now: float
-) -> Frame | None:
-    source = datagram.remote.address
-    frame = datagram.payload[VXLAN_HLEN:]
-    refused = _refuse_to_decap(segment, header, frame)
-    if refused is None:
-        frame, refused = _pass_on_congestion(frame, datagram.tos & ECN_MASK)
-    if refused is None:
-        refused = segment.learn(frame[6:12], segment.remote_at(source), now)
-    counters = segment.tally.of(source)
-    if refused is not None:
-        counters.drops[refused] += 1
-        return None
-    counters.counts[Count.DECAP_PACKETS] += 1
-    counters.counts[Count.DECAP_BYTES] += len(frame)
-    if header.reserved:
-        counters.counts[Count.RESERVED_BITS] += 1
-    return Frame(segment.vni, frame)
-
-
 def _datagrams(
     segment: Segment, frame: bytes, inner: Inner, targets: tuple[Remote, ...]
 ) -> list[Datagram]:
     """Head-end replication: the same payload for each target."""
     payload = segment.header + frame
     tos, ttl = _outer_fields(segment.policy, inner)
+    if targets is segment.flood_list:
+        segment.tally.local.counts[Count.FLOODED] += 1
     for remote in targets:
         counts = segment.tally.of(remote.address).counts
         counts[Count.ENCAP_PACKETS] += 1

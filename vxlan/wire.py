@@ -121,7 +121,7 @@ def parse_vxlan(payload: bytes) -> VxlanHeader | None:
     return VxlanHeader(word >> 56, word >> 8 & MAX_VNI, word & _RESERVED)
 
 
-# -- the Internet checksum (RFC 1071) ------------------------------------------------
+# -- the Internet checksum (RFC 1071) ----------------------------------------------
 
 
 def ones_sum(data: bytes) -> int:
@@ -147,7 +147,7 @@ def checksum_update(check: int, old: int, new: int) -> int:
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 
-# -- the inner frame -------------------------------------------------------------------
+# -- the inner frame ---------------------------------------------------------------
 
 
 class Inner(NamedTuple):
@@ -222,7 +222,7 @@ def source_port(flow: int, low: int, high: int) -> int:
     return low + (flow * (high - low + 1) >> 32)
 
 
-# -- ECN (RFC 6040) ----------------------------------------------------------------------
+# -- ECN (RFC 6040) ----------------------------------------------------------------
 
 NOT_ECT, ECT_1, ECT_0, CE = 0, 1, 2, 3
 ECN_MASK = 0x03

@@ -27,7 +27,9 @@ def count(engine: Engine, which: Count, address: str = "local") -> int:
     return engine.counters(VNI)[address].counts[which]
 
 
-def receive(engine: Engine, payload: bytes, remote: Remote = PEER, tos: int = 0, now: float = 1.0) -> list[bytes]:
+def receive(
+    engine: Engine, payload: bytes, remote: Remote = PEER, tos: int = 0, now: float = 1.0
+) -> list[bytes]:
     frames = engine.decap([Datagram(Remote(remote.address, 50123), payload, tos=tos)], now)
     assert all(frame.vni == VNI for frame in frames)
     return [frame.data for frame in frames]
@@ -54,7 +56,9 @@ def test_a_known_station_gets_one_copy(make: MakeEngine) -> None:
     assert count(engine, Count.FLOODED) == 0
 
 
-@pytest.mark.parametrize("dst", [BROADCAST, bytes.fromhex("01005e000001")], ids=["broadcast", "multicast"])
+@pytest.mark.parametrize(
+    "dst", [BROADCAST, bytes.fromhex("01005e000001")], ids=["broadcast", "multicast"]
+)
 def test_groups_are_flooded(make: MakeEngine, dst: bytes) -> None:
     assert len(make().encap(VNI, [ether(dst=dst)], 1.0)) == 2
 
