@@ -181,7 +181,7 @@ def test_metadata(unpacked: Unpacked) -> None:
     about = metadata_of(wheel)
     assert about["License-Expression"] == "MIT"
     assert about["Requires-Python"] == ">=3.11"
-    needs = about.get_all("Requires-Dist")
+    needs = about.get_all("Requires-Dist", [])
     scapy = [need for need in needs if need.startswith("scapy")]
     assert {need.partition("; ")[2] for need in scapy} == {'extra == "lab"', 'extra == "test"'}
     with zipfile.ZipFile(wheel) as archive:
