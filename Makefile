@@ -57,8 +57,8 @@ missing-packages:
 	@packaging/missing-packages $(PYTHON)
 
 lint: build
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest vxlan._fastpath
 

@@ -71,8 +71,9 @@ class Unpacked:
     """A fresh source tree out of the sdist, and the wheels that are built in it."""
 
     def __init__(self, sdist: Path, folder: Path) -> None:
+        filtered = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
         with tarfile.open(sdist) as archive:
-            archive.extractall(folder / "source", filter="data")
+            archive.extractall(folder / "source", **filtered)
         self.source = only_file_in(folder / "source")
         self.installed = folder / "installed"
 
