@@ -17,6 +17,7 @@ from email.message import Message
 from email.parser import HeaderParser
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,8 @@ class Unpacked:
     """A fresh source tree out of the sdist, and the wheels that are built in it."""
 
     def __init__(self, sdist: Path, folder: Path) -> None:
-        filtered = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
+        # Python has the filter from 3.11.4 on
+        filtered: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         with tarfile.open(sdist) as archive:
             archive.extractall(folder / "source", **filtered)
         self.source = only_file_in(folder / "source")
