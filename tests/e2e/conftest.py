@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from worlds import Pair, kernel_pair, python_pair
+from worlds import Pair, kernel_pair, python_pair, restore
 
 from vxlan.lab import Lab
 
@@ -38,11 +38,20 @@ def pair(lab: Lab, engine_name: str) -> Pair:
     return python_pair(lab, engine_name)
 
 
-@pytest.fixture
-def wire_pair(engine_name: str) -> Iterator[Pair]:
-    """Two pyvxlan hosts between which every datagram is a packet of its own."""
+@pytest.fixture(scope="module")
+def module_pair(engine_name: str) -> Iterator[Pair]:
     with Lab("e2e", wire=True) as made:
         yield python_pair(made, engine_name)
+
+
+@pytest.fixture
+def shared_pair(module_pair: Pair, engine_name: str) -> Iterator[Pair]:
+    """Two pyvxlan hosts of the module; whatever a test does by command or file is undone.
+
+    Between them every datagram is a packet of its own.
+    """
+    yield module_pair
+    restore(module_pair, engine_name)
 
 
 @pytest.fixture(scope="module", params=["pyvxlan", "kernel"])

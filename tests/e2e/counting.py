@@ -42,6 +42,11 @@ class DropsOf:
         """Reasons and numbers, without those that did not change."""
         return dict(drops(*self._where) - self._before)
 
+    def be_only(self, reason: str, at_least: int, timeout: float = 5.0) -> None:
+        """Wait for discards of one reason; there may be more of them, but no others."""
+        wait_until(lambda: self.now().get(reason, 0) >= at_least, timeout, f"drops {reason}")
+        assert self.now().keys() == {reason}
+
     def become(self, expected: dict[str, int], timeout: float = 5.0) -> None:
         """Wait for exactly these discards; says what there is instead."""
         seen: dict[str, int] = {}

@@ -53,49 +53,56 @@ def links_of(namespace: str) -> set[str]:
 
 @pytest.mark.parametrize("how", ["command", "SIGHUP"])
 def test_reload_loses_no_packet_of_an_untouched_segment(
-    pair: Pair, engine_name: str, how: str
+    shared_pair: Pair, engine_name: str, how: str
 ) -> None:
-    assert ping(pair.c1, pair.c2.address).received == 1
-    with Pinging(pair, 200) as pinging:
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+    with Pinging(shared_pair, 200) as pinging:
         for number in range(3):
-            others = [segment(100 + number, pair.b.address, bridge=None)]
-            pair.node.configure([segment(VNI, pair.b.address), *others], vtep(pair, engine_name))
+            others = [segment(100 + number, shared_pair.b.address, bridge=None)]
+            shared_pair.node.configure(
+                [segment(VNI, shared_pair.b.address), *others], vtep(shared_pair, engine_name)
+            )
             if how == "command":
-                pair.node.call("reload")
+                shared_pair.node.call("reload")
             else:
-                pair.node.signal(signal.SIGHUP)
-            wait_until(lambda vni=100 + number: has_vni(pair, vni), 5.0, "the new segment")
+                shared_pair.node.signal(signal.SIGHUP)
+            wait_until(lambda vni=100 + number: has_vni(shared_pair, vni), 5.0, "the new segment")
     assert pinging.result.lost == 0
-    assert pair.c2.mac.hex(":") in pair.node.fdb(VNI)
-    assert links_of(pair.a.name) & {"vxlan100", "vxlan101", "vxlan102"} == {"vxlan102"}
+    assert shared_pair.c2.mac.hex(":") in shared_pair.node.fdb(VNI)
+    assert links_of(shared_pair.a.name) & {"vxlan100", "vxlan101", "vxlan102"} == {"vxlan102"}
 
 
 def has_vni(pair: Pair, vni: int) -> bool:
     return vni in [one["vni"] for one in pair.node.show()["segments"]]
 
 
-def test_reload_changes_policy_and_keeps_what_was_learned(pair: Pair, engine_name: str) -> None:
-    assert ping(pair.c1, pair.c2.address).received == 1
-    learned = pair.node.fdb(VNI)
-    pair.node.configure(
-        [segment(VNI, pair.b.address, ageing=77, vlan="drop")], vtep(pair, engine_name)
+def test_reload_changes_policy_and_keeps_what_was_learned(
+    shared_pair: Pair, engine_name: str
+) -> None:
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+    learned = shared_pair.node.fdb(VNI)
+    shared_pair.node.configure(
+        [segment(VNI, shared_pair.b.address, ageing=77, vlan="drop")],
+        vtep(shared_pair, engine_name),
     )
-    changed = pair.node.call("reload")["changed"]
+    changed = shared_pair.node.call("reload")["changed"]
     assert changed
-    policy = pair.node.segment(VNI)["policy"]
+    policy = shared_pair.node.segment(VNI)["policy"]
     assert (policy["ageing"], policy["vlan"]) == (77, "drop")
-    assert pair.node.fdb(VNI).keys() == learned.keys()
+    assert shared_pair.node.fdb(VNI).keys() == learned.keys()
 
 
-def test_reload_of_the_same_file_changes_nothing(pair: Pair) -> None:
-    assert pair.node.call("reload") == {"changed": []}
+def test_reload_of_the_same_file_changes_nothing(shared_pair: Pair) -> None:
+    assert shared_pair.node.call("reload") == {"changed": []}
 
 
-def test_reload_adds_and_removes_remotes(pair: Pair, engine_name: str) -> None:
-    pair.node.configure([segment(VNI, "192.0.2.9")], vtep(pair, engine_name))
-    pair.node.call("reload")
+def test_reload_adds_and_removes_remotes(shared_pair: Pair, engine_name: str) -> None:
+    shared_pair.node.configure([segment(VNI, "192.0.2.9")], vtep(shared_pair, engine_name))
+    shared_pair.node.call("reload")
     remotes = [
-        one["dst"] for one in pair.node.call("fdb.show", vni=VNI) if set(one["mac"]) == {"0", ":"}
+        one["dst"]
+        for one in shared_pair.node.call("fdb.show", vni=VNI)
+        if set(one["mac"]) == {"0", ":"}
     ]
     assert [one["address"] for entry in remotes for one in entry] == ["192.0.2.9"]
 
@@ -110,34 +117,38 @@ def test_reload_adds_and_removes_remotes(pair: Pair, engine_name: str) -> None:
     ids=["no VNI", "VNI twice", "unknown key"],
 )
 def test_a_bad_reload_is_refused_whole(
-    pair: Pair, engine_name: str, segments: list[dict[str, object]], says: str
+    shared_pair: Pair, engine_name: str, segments: list[dict[str, object]], says: str
 ) -> None:
-    before = pair.node.show()["segments"][0]["policy"]
-    pair.node.configure([*segments, segment(200, bridge=None)], vtep(pair, engine_name))
+    before = shared_pair.node.show()["segments"][0]["policy"]
+    shared_pair.node.configure(
+        [*segments, segment(200, bridge=None)], vtep(shared_pair, engine_name)
+    )
     with pytest.raises(api.ApiError) as refused:
-        pair.node.call("reload")
+        shared_pair.node.call("reload")
     assert says in str(refused.value)
-    assert pair.node.config_path.name in str(refused.value)
+    assert shared_pair.node.config_path.name in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert [one["vni"] for one in pair.node.show()["segments"]] == [VNI]
-    assert pair.node.show()["segments"][0]["policy"] == before
-    assert ping(pair.c1, pair.c2.address, 3, interval=0.02).lost == 0
+    assert [one["vni"] for one in shared_pair.node.show()["segments"]] == [VNI]
+    assert shared_pair.node.show()["segments"][0]["policy"] == before
+    assert ping(shared_pair.c1, shared_pair.c2.address, 3, interval=0.02).lost == 0
 
 
-def test_what_cannot_change_live_needs_a_restart(pair: Pair, engine_name: str) -> None:
-    pair.node.configure(
-        [segment(VNI, pair.b.address)], {**vtep(pair, engine_name), "dstport": 8472}
+def test_what_cannot_change_live_needs_a_restart(shared_pair: Pair, engine_name: str) -> None:
+    shared_pair.node.configure(
+        [segment(VNI, shared_pair.b.address)], {**vtep(shared_pair, engine_name), "dstport": 8472}
     )
     with pytest.raises(api.ApiError, match="restart"):
-        pair.node.call("reload")
-    assert ping(pair.c1, pair.c2.address).received == 1
+        shared_pair.node.call("reload")
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
 
 
-def test_reload_is_seen_by_who_watches(pair: Pair, engine_name: str) -> None:
+def test_reload_is_seen_by_who_watches(shared_pair: Pair, engine_name: str) -> None:
     """Remotes that join and leave are events."""
-    watcher = Watcher(pair.node, VNI)
-    pair.node.configure([segment(VNI, pair.b.address, "192.0.2.9")], vtep(pair, engine_name))
-    pair.node.call("reload")
+    watcher = Watcher(shared_pair.node, VNI)
+    shared_pair.node.configure(
+        [segment(VNI, shared_pair.b.address, "192.0.2.9")], vtep(shared_pair, engine_name)
+    )
+    shared_pair.node.call("reload")
     watcher.wait("remote_added", remote={"address": "192.0.2.9", "port": 4789})
 
 
@@ -214,5 +225,6 @@ def test_two_segments_in_one_process_do_not_mix(lab: Lab, engine_name: str) -> N
         assert ping(d1, d2.address, 3, interval=0.02).lost == 0
         assert green.packets() == []
     node = lab.nodes[0]
-    assert set(node.fdb(VNI)) == {c2.mac.hex(":")}
-    assert set(node.fdb(43)) == {d2.mac.hex(":")}
+    green_mac, blue_mac = c2.mac.hex(":"), d2.mac.hex(":")
+    assert {green_mac, blue_mac} & node.fdb(VNI).keys() == {green_mac}
+    assert {green_mac, blue_mac} & node.fdb(43).keys() == {blue_mac}

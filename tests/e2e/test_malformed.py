@@ -14,7 +14,7 @@ import pytest
 from counting import NODE_WIDE, DropsOf, count
 from packets import VXLAN_PORT, probe_frame, tagged, vxlan
 
-from vxlan.lab import Host, Lab, Namespace, Node, Sniffer, segment
+from vxlan.lab import Host, Lab, Node, Sniffer, segment
 
 pytestmark = pytest.mark.namespaces
 
@@ -31,10 +31,10 @@ class World:
     node: Node
 
 
-@pytest.fixture(scope="module")
-def world(engine_name: str) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["192.0.2.{}/24", "2001:db8::{}/64"], ids=["ipv4", "ipv6"])
+def world(request: pytest.FixtureRequest, engine_name: str) -> Iterator[World]:
     with Lab("bad") as lab:
-        a, b, s = (lab.host(name, f"192.0.2.{n}/24") for n, name in enumerate("abs", 1))
+        a, b, s = (lab.host(name, request.param.format(n)) for n, name in enumerate("abs", 1))
         node = a.up(
             segment(KNOWN, b.address, bridge=None),
             segment(STRICT, b.address, bridge=None, reserved_bits="strict"),
@@ -52,15 +52,21 @@ def tap(world: World) -> Iterator[Sniffer]:
         yield sniffer
 
 
-def send(source: Namespace, payload: bytes, to: str = "192.0.2.1", tos: int = 0) -> None:
-    with source.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
-        sender.sendto(payload, (to, VXLAN_PORT))
+def send(source: Host, payload: bytes, tos: int = 0, copies: int = 1) -> None:
+    """Datagrams from a plain socket of `source` to the node."""
+    to = "2001:db8::1" if ":" in source.address else "192.0.2.1"
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    with source.socket(family, socket.SOCK_DGRAM) as sender:
+        if family == socket.AF_INET6:
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+        else:
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+        for _ in range(copies):
+            sender.sendto(payload, (to, VXLAN_PORT))
 
 
-def send_copies(source: Namespace, payload: bytes, tos: int = 0) -> None:
-    for _ in range(COPIES):
-        send(source, payload, tos=tos)
+def send_copies(source: Host, payload: bytes, tos: int = 0) -> None:
+    send(source, payload, tos, COPIES)
 
 
 def passes(world: World, tap: Sniffer, mark: bytes, **header: int) -> None:
@@ -168,7 +174,8 @@ def test_source_mac_of_our_own(world: World) -> None:
 
 
 def test_source_mac_that_an_operator_put_elsewhere(world: World) -> None:
-    mac, elsewhere = "02:00:00:00:55:55", "192.0.2.77"
+    mac = "02:00:00:00:55:55"
+    elsewhere = "2001:db8::77" if ":" in world.a.address else "192.0.2.77"
     world.node.call("fdb.add", vni=KNOWN, mac=mac, dst=elsewhere)
     seen = DropsOf(world.node, KNOWN, world.b.address)
     send_copies(world.b, vxlan(KNOWN, probe_frame(b"conflict", src=mac)))

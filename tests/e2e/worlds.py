@@ -58,3 +58,16 @@ def kernel_pair(lab: Lab, engine: str) -> Pair:
     a, b, c1, c2 = two_hosts(lab)
     b.kernel_vxlan(VNI, [a.address])
     return Pair(lab, a, b, c1, c2, (a.up(segment(VNI, b.address), engine=engine),))
+
+
+def restore(pair: Pair, engine: str) -> None:
+    """The node of host a as it was after its start, but for history and counters."""
+    node, remote = pair.node, pair.b.address
+    node.configure([segment(VNI, remote)], {"local": [pair.a.address], "engine": engine})
+    node.call("reload")
+    remotes = [one["address"] for one in node.call("remote.show", vni=VNI)]
+    if remote not in remotes:
+        node.call("remote.add", vni=VNI, dst=remote)
+    for other in set(remotes) - {remote}:
+        node.call("remote.del", vni=VNI, dst=other)
+    node.call("fdb.flush", vni=VNI)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,8 @@ class World:
     node_a: Node
     node_b: Node
     wire_b: Sniffer
+    settled: dict[str, Counter[str]]
+    """Discards from before both ends were up, by host."""
 
     @property
     def ends(self) -> tuple[tuple[str, Node], tuple[str, Node]]:
@@ -108,7 +111,8 @@ def build(lab: Lab, screen: Screen, engine: str) -> World:
     for letter, node in (("a", node_a), ("b", node_b)):
         shown = node.show()["engine"]
         screen.good(f"host {letter}: pyvxlan runs, pid {node.pid}, engine {shown['name']}")
-    return World(a, b, c1, c2, node_a, node_b, wire_b)
+    settled = {"a": _drops(node_a), "b": _drops(node_b)}
+    return World(a, b, c1, c2, node_a, node_b, wire_b, settled)
 
 
 def show_arp(world: World, screen: Screen) -> None:
@@ -118,7 +122,7 @@ def show_arp(world: World, screen: Screen) -> None:
     check(first.received == 1, f"{world.c2.address} did not answer: {_why(world)}")
     for captured in world.wire_b.packets():
         for header in dissect(captured.data):
-            if header.name == "ARP":
+            if header.name == "ARP" and header.depth:
                 screen.line(_arp_line(header))
     known = {one.address: one.mac for one in netdev.neighbours("eth0", world.c1.name)}
     check(known.get(world.c2.address) == world.c2.mac, "c1 has not learned the MAC of c2")
@@ -193,7 +197,7 @@ def show_packet(world: World, screen: Screen) -> None:
     vni = next(one for one in headers["VXLAN", 0].fields if one.name == "VNI")
     check(vni.meaning == str(VNI), f"the packet carries VNI {vni.meaning}, not {VNI}")
     outer = sum(header.length for (_, depth), header in headers.items() if not depth)
-    screen.good(f"VNI {VNI}; {outer} bytes around the frame of c1, the outer MAC header included")
+    screen.good(f"VNI {VNI}; {outer} bytes of outer headers around the frame of c1")
 
 
 def _is_echo_request(captured: Captured) -> bool:
@@ -205,16 +209,17 @@ def show_counters(world: World, screen: Screen) -> None:
     """What was counted, after one datagram that must be discarded."""
     screen.step(f"Counters, after b sent one datagram for VNI {STRANGE_VNI}, which a does not have")
     _send_strange(world.b, world.a.address)
-    wait_until(lambda: _drops(world.node_a), 5.0, "the stray datagram to be counted")
+    wait_until(lambda: _new_drops(world)["a"], 5.0, "the stray datagram to be counted")
+    dropped = _new_drops(world)
     for letter, node in world.ends:
         counters = node.segment(VNI)["counters"]
         for word in ("encap", "decap"):
             packets, size = counters[f"{word}_packets"], counters[f"{word}_bytes"]
             screen.line(f"{letter}: {word}  {packets:>7} packets {size:>10} bytes")
-        for name, number in _drops(node).items():
+        for name, number in dropped[letter].items():
             screen.line(f"{letter}: drop   {number:>7} {name}: {Drop[name].meaning}")
     check(
-        _drops(world.node_a) == {"VXLAN_VNI_NOT_FOUND": 1} and not _drops(world.node_b),
+        dropped == {"a": {"VXLAN_VNI_NOT_FOUND": 1}, "b": {}},
         "there are discards that nobody asked for (see above)",
     )
     screen.good("one discard, with its reason; every other packet arrived")
@@ -226,19 +231,24 @@ def _send_strange(source: Namespace, address: str) -> None:
         sender.sendto(wire.vxlan_header(STRANGE_VNI) + frame, (address, wire.DSTPORT))
 
 
-def _drops(node: Node) -> dict[str, int]:
+def _drops(node: Node) -> Counter[str]:
     """All discards of a node by reason: of the segment, and of what reached none."""
     shown = node.show()
-    parts = [shown["vtep"]["counters"], *(one["counters"] for one in shown["segments"])]
-    return {name: number for part in parts for name, number in part["drops"].items()}
+    parts = [shown["vtep"], *shown["segments"]]
+    return sum((Counter(part["counters"]["drops"]) for part in parts), Counter())
+
+
+def _new_drops(world: World) -> dict[str, Counter[str]]:
+    """Discards since both ends were up, by host."""
+    return {letter: _drops(node) - world.settled[letter] for letter, node in world.ends}
 
 
 def _why(world: World) -> str:
     """The discards, which mostly say what went wrong."""
     found = [
         f"{letter} {name} {number}"
-        for letter, node in world.ends
-        for name, number in _drops(node).items()
+        for letter, dropped in _new_drops(world).items()
+        for name, number in dropped.items()
     ]
     return "discards: " + (", ".join(found) or "none")
 
@@ -259,7 +269,7 @@ STEPS: Sequence[Callable[[World, Screen], None]] = (
 def run(engine: str) -> None:
     """Build the world, take all steps, remove everything."""
     screen, start = Screen(), time.monotonic()
-    with Lab("demo") as lab:
+    with Lab("demo", wire=True) as lab:
         world = build(lab, screen, engine)
         for step in STEPS:
             step(world, screen)
@@ -280,7 +290,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engine = parser.parse_args(arguments).engine
     if os.geteuid() != 0:
         return _fail("it makes network namespaces and TAP devices: run it as root")
-    signal.signal(signal.SIGTERM, _end)
     try:
         run(engine)
     except (LabError, api.ApiError, netdev.NetdevError, OSError) as error:
@@ -301,4 +310,5 @@ def _end(number: int, _: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())
