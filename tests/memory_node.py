@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from vxlan import api, node, node_operations, node_segment
+from vxlan import api, node_segment
 from vxlan.config import NodeConfig, SegmentConfig, load
 from vxlan.drop import Drop
 from vxlan.node import Node
@@ -107,11 +107,17 @@ class Kernel:
 
     def __init__(self) -> None:
         self.mtus: dict[str, int | None] = {}
+        self.wired = True
 
-    def paths(self, remotes: Iterable[str], local: Iterable[str]) -> list[Way]:
-        addresses = list(dict.fromkeys(remotes)) or list(local)
+    def ways_to(self, addresses: Iterable[str]) -> dict[str, Way | None]:
         known = {address: self.mtus.get(address, 1500) for address in addresses}
-        return [Way(address, "eth0", mtu) for address, mtu in known.items() if mtu is not None]
+        return {
+            address: None if mtu is None else Way(address, "eth0", mtu)
+            for address, mtu in known.items()
+        }
+
+    def own_ways(self, local: Iterable[str]) -> list[Way]:
+        return [Way(address, "eth0", 1500, own=True) for address in local] if self.wired else []
 
 
 class World:
@@ -179,8 +185,8 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "Attachment", (FakeAttachment,), {"made": made.attachments, "failures": made.failures}
     )
     monkeypatch.setattr(node_segment, "Attachment", attachment)
-    for module in (node, node_segment, node_operations):
-        monkeypatch.setattr(module, "paths", made.kernel.paths)
+    monkeypatch.setattr("vxlan.overlay_mtu.ways_to", made.kernel.ways_to)
+    monkeypatch.setattr("vxlan.overlay_mtu.own_ways", made.kernel.own_ways)
     monkeypatch.setattr("vxlan.node_reload.exists", lambda name: name in made.taps_of_others)
     monkeypatch.setattr("vxlan.capabilities.keep_only", lambda keep: [])
     return made

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.memory_node import LOCAL, A, B, C, FakeTap, World, make_world, until
-from vxlan import api, history, sdnotify
-from vxlan.event import EventKind
+from vxlan import api
 from vxlan.fdb import Remote
 from vxlan.node import Node, NodeError, run_node
 
@@ -316,14 +315,26 @@ def test_a_path_that_shrinks_and_goes_away(world: World) -> None:
         async with world.run(ONE + "mtu = 1450\n") as node:
             segment = node.segments[42]
             world.kernel.mtus[A] = 1300
-            await segment.refit()
+            await segment.refit(fresh=True)
             assert (segment.mtu, segment.config.mtu) == (1250, 1450)
-            world.kernel.mtus[A] = None
-            await segment.refit()
+            world.kernel.mtus[A], world.kernel.wired = None, False
+            await segment.refit(fresh=True)
             assert segment.mtu == 1250
-            world.kernel.mtus[A] = 1500
-            await segment.refit()
+            world.kernel.wired = True
+            await segment.refit(fresh=True)
             assert segment.mtu == 1450
+
+    run(scenario())
+
+
+def test_a_segment_without_remotes_has_the_mtu_of_our_own_link(world: World) -> None:
+    async def scenario() -> None:
+        async with world.run("[[segment]]\nvni = 42\n"):
+            (shown,) = (await world.call("show"))["segments"]
+        assert shown["mtu"] == 1450
+        assert shown["mtu_limit"] == (
+            f"eth0 with {LOCAL} carries 1500, VXLAN over IPv4 takes 50"
+        )
 
     run(scenario())
 
@@ -455,57 +466,3 @@ def test_the_service_manager_is_told(
     assert kinds == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
     assert any("MONOTONIC_USEC=" in text for text in told)
     assert "WATCHDOG=1" in told
-
-
-@pytest.mark.parametrize(
-    ("usec", "pid", "expected"),
-    [("2000000", None, 1.0), ("0", None, None), ("x", None, None), ("2000000", "1", None)],
-)
-def test_when_the_watchdog_is_fed(
-    monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, expected: float | None
-) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", usec)
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    if pid is not None:
-        monkeypatch.setenv("WATCHDOG_PID", pid)
-    assert sdnotify.watchdog_interval() == expected
-
-
-def test_nobody_to_notify_is_no_failure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert sdnotify.notify("READY=1") is False
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "absent"))
-    assert sdnotify.notify("READY=1") is True
-
-
-# -- bounds -------------------------------------------------------------------------------
-
-
-def event(kind: EventKind, when: float, mac: bytes | None = None) -> history.Event:
-    return history.Event(kind, when, 1, mac)
-
-
-def test_history_is_bounded_in_stations_and_events() -> None:
-    past = history.History()
-    for number in range(history.STATIONS + 1):
-        past.record(event(EventKind.LEARNED, 0.0, number.to_bytes(6, "big")))
-    assert past.of(1, (0).to_bytes(6, "big")) == ()
-    last = history.STATIONS.to_bytes(6, "big")
-    for when in range(history.PER_STATION + 5):
-        past.record(event(EventKind.MOVED, float(when), last))
-    assert past.of(1, last)[0].when == 5.0
-    assert len(past.of(1, last)) == history.PER_STATION
-    past.forget(1)
-    assert past.of(1, last) == ()
-
-
-def test_the_log_is_bounded_whatever_others_cause(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    chronicle = history.Chronicle(lambda _: None)
-    for number in range(1000):
-        chronicle.take(event(EventKind.CONFLICT, number / 1000, bytes(6)))
-    assert len(caplog.records) == history.BURST
-    chronicle.take(event(EventKind.CONFLICT, history.PERIOD + 1, bytes(6)))
-    assert caplog.records[-2].getMessage() == f"conflict: {1000 - history.BURST} more"

@@ -173,10 +173,11 @@ def inheritable(low: int, high: int) -> Callable[[object], int | None]:
 
 def seconds(value: object) -> float:
     """A duration that is finite and not negative."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not a number of seconds: it must be 0 (never) or more")
-    return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        duration = float(value)
+        if math.isfinite(duration) and duration >= 0:
+            return duration
+    raise ValueError(f"{value!r} is not a number of seconds: it must be 0 (never) or more")
 
 
 def listed(value: object) -> list[object]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from vxlan.netns import NetdevError, index_of, name_of, netlink
 
@@ -146,18 +149,38 @@ def _route(
 def route_to(address: str, netns: str | None = None) -> Route:
     """How packets to one address leave; NetdevError if there is no way."""
     with netlink(netns, f"route to {address}") as session:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        message = session.route("get", dst=address, family=family)[0]
-        index = int(message.get_attr("RTA_OIF"))
-        metrics = message.get_attr("RTA_METRICS")
-        return Route(
-            dev=name_of(session, index),
-            index=index,
-            source=message.get_attr("RTA_PREFSRC"),
-            gateway=message.get_attr("RTA_GATEWAY"),
-            mtu=metrics.get_attr("RTAX_MTU") if metrics else None,
-            local=message["type"] == 2,  # RTN_LOCAL
-        )
+        return _route_to(session, address, {})
+
+
+def routes_to(addresses: Iterable[str], netns: str | None = None) -> dict[str, Route | None]:
+    """The same for many addresses, in one session; None where there is no way."""
+    found: dict[str, Route | None] = {}
+    names: dict[int, str] = {}
+    with netlink(netns, "routes") as session:
+        for address in addresses:
+            try:
+                found[address] = _route_to(session, address, names)
+            except NetlinkError:
+                found[address] = None
+    return found
+
+
+def _route_to(session: Any, address: str, names: dict[int, str]) -> Route:
+    """`names` remembers the names of interfaces by their numbers."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    message = session.route("get", dst=address, family=family)[0]
+    index = int(message.get_attr("RTA_OIF"))
+    metrics = message.get_attr("RTA_METRICS")
+    if index not in names:
+        names[index] = name_of(session, index)
+    return Route(
+        dev=names[index],
+        index=index,
+        source=message.get_attr("RTA_PREFSRC"),
+        gateway=message.get_attr("RTA_GATEWAY"),
+        mtu=metrics.get_attr("RTAX_MTU") if metrics else None,
+        local=message["type"] == 2,  # RTN_LOCAL
+    )
 
 
 # -- neighbours and forwarding entries ----------------------------------------------

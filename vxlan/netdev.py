@@ -41,6 +41,7 @@ from vxlan.netaddr import (
     fdb_del,
     neighbours,
     route_to,
+    routes_to,
 )
 from vxlan.netns import NetdevError, index_of, netlink, opened
 from vxlan.netoffload import offloads, set_offloads, set_wire_like
@@ -74,6 +75,7 @@ __all__ = [
     "offloads",
     "rename",
     "route_to",
+    "routes_to",
     "set_mac",
     "set_master",
     "set_mtu",

@@ -268,7 +268,7 @@ class Node:
         async with self.changing:
             for segment in list(self.segments.values()):
                 await segment.follow()
-                await segment.refit()
+                await segment.refit(fresh=True)
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from vxlan import overlay_mtu
 from vxlan.attachment import Attachment
 from vxlan.config import SegmentConfig
 from vxlan.engine import Engine, Policy
@@ -28,7 +29,7 @@ from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote, State
 from vxlan.mtu import MIN_MTU
 from vxlan.netdev import NetdevError
-from vxlan.overlay_mtu import Limit, paths, smallest
+from vxlan.overlay_mtu import Limit, Path, smallest
 from vxlan.reload import static
 from vxlan.tap import Tap, TapError
 
@@ -62,6 +63,7 @@ class NodeSegment:
         self._attachment = self._new_attachment(config)
         self._devices = asyncio.Lock()
         self._static: set[bytes] = set()
+        self._ways: dict[str, Path | None] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -221,11 +223,17 @@ class NodeSegment:
 
     # -- MTU -------------------------------------------------------------------------------
 
-    async def refit(self, *, anyway: bool = False) -> None:
-        """Ask the paths again and put the MTU in force that fits; `anyway`: also if the same."""
+    async def refit(self, *, fresh: bool = False, anyway: bool = False) -> None:
+        """Put the MTU in force that fits all paths.
+
+        `fresh` asks again about paths that are known; `anyway` tells the engine the
+        policy even if the MTU is the same.
+        """
         async with self._devices:
             if self._stopping.is_set():
                 return
+            if fresh:
+                self._ways.clear()
             before = self.mtu, self.policy
             self._fit(await self._ask_limit(self._addresses()))
             if (self.mtu, self.policy) != before or anyway:
@@ -236,7 +244,14 @@ class NodeSegment:
                 self._say_mtu(before[0])
 
     async def _ask_limit(self, addresses: list[str]) -> Limit | None:
-        return smallest(await asyncio.to_thread(paths, addresses, self.local))
+        others = [address for address in addresses if address not in self.local]
+        unknown = [address for address in others if address not in self._ways]
+        if unknown:
+            self._ways.update(await asyncio.to_thread(overlay_mtu.ways_to, unknown))
+        ways = [way for address in others if (way := self._ways.get(address))]
+        if not ways:
+            ways = await asyncio.to_thread(overlay_mtu.own_ways, self.local)
+        return smallest(ways)
 
     def _addresses(self) -> list[str]:
         """Where frames of this segment go by configuration or command."""

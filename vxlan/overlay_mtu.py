@@ -8,7 +8,7 @@ so.  A route may say so because somebody configured it, or because an ICMP messa
 did; and ICMP can be forged.  So a route's MTU that would leave less than 1280 bytes
 inside is not believed: no honest path is that narrow (RFC 8200, section 5).
 
-    path -> Path(remote, dev, mtu)           asks the kernel
+    paths    -> [Path(address, dev, mtu)]    asks the kernel; not in an event loop
     smallest -> Limit(mtu, max_frame, why)   arithmetic, and the sentence for people
 """
 
@@ -28,7 +28,7 @@ from vxlan.mtu import (
     max_frame,
     overlay_mtu,
 )
-from vxlan.netdev import NetdevError
+from vxlan.netdev import Link, NetdevError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +59,50 @@ class Limit:
     why: str
 
 
-def path_to(address: str) -> Path | None:
-    """The way to a remote; None where there is none now.  Blocks: not in an event loop."""
-    try:
-        route = netdev.route_to(address)
-        link = netdev.link(route.dev)
-    except NetdevError:
-        return None
-    mtu = link.mtu
-    if route.mtu and overlay_mtu(route.mtu, family_of(address)) >= MIN_MTU_IPV6:
-        mtu = min(mtu, route.mtu)
-    return Path(address, link.name, mtu)
-
-
-def path_from(address: str) -> Path | None:
-    """The interface that has one of our own addresses.  Blocks: not in an event loop."""
-    try:
-        for link in netdev.links():
-            if any(cidr.split("/")[0] == address for cidr in netdev.addresses(link.name)):
-                return Path(address, link.name, link.mtu, own=True)
-    except NetdevError:
-        return None
-    return None
-
-
 def paths(remotes: Iterable[str], local: Iterable[str]) -> list[Path]:
     """The ways to all remotes; without any, our own interfaces.  Blocks."""
-    own = frozenset(local)
-    found = [path_to(address) for address in dict.fromkeys(remotes) if address not in own]
-    usable = [path for path in found if path is not None]
-    return usable or [path for path in map(path_from, own) if path is not None]
+    own = tuple(local)
+    found = ways_to(address for address in remotes if address not in own)
+    return [path for path in found.values() if path is not None] or own_ways(own)
+
+
+def ways_to(addresses: Iterable[str]) -> dict[str, Path | None]:
+    """The way to each remote; None where there is none now.  Blocks: 0.5 ms for each."""
+    try:
+        links = {link.index: link for link in netdev.links()}
+        routes = netdev.routes_to(dict.fromkeys(addresses))
+    except NetdevError:
+        return {}
+    return {
+        address: _path(address, links[route.index], route.mtu)
+        if route is not None and route.index in links
+        else None
+        for address, route in routes.items()
+    }
+
+
+def path_to(address: str) -> Path | None:
+    """The way to one remote; None where there is none now.  Blocks."""
+    return ways_to((address,)).get(address)
+
+
+def _path(address: str, link: Link, route_mtu: int | None) -> Path:
+    if route_mtu and overlay_mtu(route_mtu, family_of(address)) >= MIN_MTU_IPV6:
+        return Path(address, link.name, min(link.mtu, route_mtu))
+    return Path(address, link.name, link.mtu)
+
+
+def own_ways(local: Iterable[str]) -> list[Path]:
+    """The interfaces that have our own addresses.  Blocks."""
+    wanted = frozenset(local)
+    try:
+        return [
+            Path(address, link.name, link.mtu, own=True)
+            for link in netdev.links()
+            for address in wanted & {cidr.split("/")[0] for cidr in netdev.addresses(link.name)}
+        ]
+    except NetdevError:
+        return []
 
 
 def smallest(ways: Iterable[Path]) -> Limit | None:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vxlan.config_values import ZERO_MAC
 from vxlan.drop import Counters
 from vxlan.event import Event
 from vxlan.fdb import FdbEntry, State
 from vxlan.history import remote_json, unix_time
-from vxlan.wire import mac_text
+from vxlan.wire import ZERO_MAC, mac_text
 
 if TYPE_CHECKING:
     from vxlan.engine import Engine
