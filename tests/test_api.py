@@ -303,6 +303,23 @@ def test_a_place_that_cannot_be_used_is_named(runtime: Path) -> None:
         Server(api.socket_path("n1"), {}).bind()
 
 
+def test_a_socket_that_cannot_be_removed_is_said_and_does_no_harm(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node of root has given up CAP_DAC_OVERRIDE when it ends in somebody else's folder."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    server = Server(api.socket_path("n1"), {})
+    server.bind()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    server.close_socket()
+    assert "stays behind" in caplog.text
+    monkeypatch.undo()
+    assert api.listener(runtime / "n1.sock") is None
+
+
 def test_the_client_is_light() -> None:
     """Command line tools import it for a life of milliseconds."""
     program = (

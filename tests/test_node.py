@@ -6,6 +6,10 @@ import asyncio
 import json
 import logging
 import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +442,32 @@ def test_the_exit_status_of_a_node_that_cannot_start(
         taken.bind((LOCAL, world.port))
         assert run_node(world.write(ONE)) == 1
     assert str(world.port) in caplog.records[-1].getMessage()
+
+
+def test_without_uvloop_a_node_runs_and_says_so(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    def end_it() -> None:
+        api.call(world.name, "down")
+
+    config = world.write(ONE)
+    ending = threading.Thread(target=retry, args=(end_it,))
+    ending.start()
+    assert run_node(config) == 0
+    ending.join(10)
+    assert "uvloop is not installed" in caplog.text
+
+
+def retry(action: Callable[[], None]) -> None:
+    """Until the node is there."""
+    for _ in range(1000):
+        try:
+            return action()
+        except api.NotRunning:
+            time.sleep(0.01)
+    return None
 
 
 def test_the_service_manager_is_told(

@@ -129,7 +129,10 @@ class Server:
         The name goes before the socket: a node that starts meanwhile puts its own there.
         """
         if self._socket is not None:
-            self.path.unlink(missing_ok=True)
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("the control socket stays behind (%s): the next start takes it", error)
             if self._server is None:
                 self._socket.close()
             self._socket = None
