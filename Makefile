@@ -2,6 +2,8 @@
 # make test    build, then lint, types, stub and every test that can run here
 # make demo    build, then two hosts with a container each, on this machine (needs root)
 # make lint    build, then ruff, mypy and stubtest alone
+# make bench   build, then measure in memory, save the figures, compare with the last ones
+# make bench-smoke  each of these measurements once, untimed
 # make dist    build, then sdist and wheel in dist/
 # make clean   remove what the other targets made
 #
@@ -25,7 +27,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: build test demo lint dist clean preflight missing-packages
+.PHONY: build test demo lint bench bench-smoke dist clean preflight missing-packages
 .DEFAULT_GOAL := build
 unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
 
@@ -69,6 +71,13 @@ demo:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }
 	@$(MAKE) --no-print-directory build
 	$(BIN)/python -m vxlan.lab.demo
+
+# Quiet: bench/conftest.py prints the one table that matters, with the last run beside it.
+bench: build
+	$(BIN)/python -m pytest bench -q --benchmark-quiet --benchmark-autosave $(PYTEST_ARGS)
+
+bench-smoke: build
+	$(BIN)/python -m pytest bench -q --benchmark-disable --largest-table=1000 $(PYTEST_ARGS)
 
 dist: build
 	$(BIN)/python -m build --no-isolation
