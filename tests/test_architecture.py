@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each module of the core imports only what stands before it.
 LAYERS = {
     "core": """
-        wire drop event engine ifname fdb mtu transport offload clamp toobig pathmtu probe
+        wire drop event engine ifname fdb mtu transport offload merge clamp toobig pathmtu probe
         segment paths fit vtep
     """,
     "edges": """

@@ -23,6 +23,7 @@ The contract:
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -244,13 +245,21 @@ def choose_engine(
 
     if wanted == "python":
         return PythonEngine(local, port, why="asked for")
+    fast = _fast_engine()
+    if fast is None and wanted == "fastpath":
+        raise EngineUnavailable(
+            "engine fastpath: the extension vxlan._fastpath is not built here: "
+            "install with a C compiler, or use --engine python"
+        )
+    if fast is None:
+        return PythonEngine(local, port, why="the extension vxlan._fastpath is not built here")
+    return fast(local, port, why="asked for" if wanted == "fastpath" else "built here")
+
+
+def _fast_engine() -> Callable[..., Engine] | None:
+    """The compiled engine, where it was built."""
     try:
-        from vxlan._fastpath import FastEngine
-    except ImportError as error:
-        why = f"the extension vxlan._fastpath is not built here ({error})"
-        if wanted == "fastpath":
-            raise EngineUnavailable(
-                f"engine fastpath: {why}; install with a C compiler, or use --engine python"
-            ) from error
-        return PythonEngine(local, port, why=f"fastpath not available: {why}")
-    return FastEngine(local, port, why="asked for" if wanted == "fastpath" else "built here")
+        module = importlib.import_module("vxlan._fastpath")
+    except ImportError:
+        return None
+    return getattr(module, "FastEngine", None)

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from vxlan.clamp import clamp_mss
+from vxlan.clamp import clamp_mss, may_be_syn
 from vxlan.drop import Count, Drop
 from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote
 from vxlan.segment import Segment
 from vxlan.toobig import fragment_ipv4, too_big_answer
-from vxlan.wire import Inner
+from vxlan.wire import Inner, ethertype_at
 
 EVENT_GAP = 1.0
 """Seconds between two events that tell of frames that were too big."""
@@ -44,11 +44,14 @@ def limit_of(segment: Segment, l3: int, targets: Iterable[Remote], rooms: Mappin
     return min(segment.policy.mtu, room - l3)
 
 
-def clamped(segment: Segment, frame: bytes, limit: int) -> bytes:
-    """The frame, its MSS lowered to what fits, if the segment wants that."""
+def clamped(
+    segment: Segment, frame: bytes, targets: Iterable[Remote], rooms: Mapping[str, int]
+) -> bytes:
+    """The frame, its MSS lowered to what fits the targets, if the segment wants that."""
     mss = segment.policy.mss
-    if mss == "off":
+    if mss == "off" or not may_be_syn(frame):
         return frame
+    limit = limit_of(segment, ethertype_at(frame)[1], targets, rooms)
     passed = clamp_mss(frame, limit, None if mss == "clamp" else mss)
     if passed is not frame:
         segment.tally.count(Count.CLAMPED)

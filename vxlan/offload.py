@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from vxlan.transport import Transport, find_transport, unfinished
+from vxlan.transport import TCP_HLEN, Transport, find_transport, unfinished
 from vxlan.wire import IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IPV6_HLEN, UDP_HLEN
 
 VNET_HDR = Struct("=BBHHHH")
@@ -40,7 +40,6 @@ GSO_TCPV6 = 4
 FINISHED = bytes(VNET_HLEN)
 """The header of a frame that needs nothing."""
 
-TCP_HLEN = 20
 _CHECK_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
 _HLEN = {IPPROTO_TCP: TCP_HLEN, IPPROTO_UDP: UDP_HLEN}
 _GSO_TCP = {IPV4_HLEN: GSO_TCPV4, IPV6_HLEN: GSO_TCPV6}

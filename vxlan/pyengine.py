@@ -37,6 +37,8 @@ import select
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,8 @@ from vxlan.drop import Counters, Drop
 from vxlan.engine import Datagram, EngineInfo, Frame, OnEvents, PathState, Policy
 from vxlan.event import Event, EventKind
 from vxlan.fdb import FdbEntry, Remote, State
-from vxlan.offload import VNET_HLEN, vnet_header
+from vxlan.merge import merge
+from vxlan.offload import VNET_HLEN
 from vxlan.tap import Tap, TapLost
 from vxlan.vtep import Vtep
 
@@ -56,6 +59,8 @@ BATCH = 64
 
 TICK = 0.25
 """Seconds between two looks at what has aged and which probe is due."""
+
+_vni_of = attrgetter("vni")
 
 
 class PythonEngine:
@@ -242,10 +247,9 @@ class PythonEngine:
             datagrams = self._underlay.receive(receiver)
             if not datagrams:
                 return
-            for datagram in datagrams:
-                frame = decap(datagram, now)
-                if frame is not None:
-                    self._deliver(frame, datagram.remote.address)
+            frames = [frame for one in datagrams if (frame := decap(one, now)) is not None]
+            for vni, group in groupby(frames, key=_vni_of):
+                self._deliver(vni, [frame.data for frame in group], datagrams[0].remote.address)
 
     def _flush(self) -> None:
         """Send what the VTEP sends on its own account."""
@@ -257,17 +261,18 @@ class PythonEngine:
             if why is Drop.PKT_TOO_BIG:
                 self.vtep.paths.refused(datagram, now)
         for frame in frames:
-            self._deliver(frame, None)
+            self._deliver(frame.vni, [frame.data], None)
 
-    def _deliver(self, frame: Frame, source: str | None) -> None:
-        segment = self.vtep.segments[frame.vni]
-        tap = self._taps.get(frame.vni)
+    def _deliver(self, vni: int, frames: list[bytes], source: str | None) -> None:
+        """Write frames of one source to a TAP; what is not taken is counted for it."""
+        segment, tap = self.vtep.segments[vni], self._taps.get(vni)
         if tap is None:
-            segment.tally.drop(Drop.TAP_DOWN, source)
+            segment.tally.drop(Drop.TAP_DOWN, source, len(frames))
             return
-        refused = tap.write(vnet_header(frame.data, segment.policy.mtu), frame.data)
-        if refused is not None:
-            segment.tally.drop(refused, source)
+        for piece in merge(frames, segment.policy.mtu):
+            refused = tap.write(piece.header, piece.frame)
+            if refused is not None:
+                segment.tally.drop(refused, source, piece.segments)
 
     # -- what goes wrong ---------------------------------------------------------------
 

@@ -128,7 +128,8 @@ class Vtep:
         limit = fit.limit_of(segment, inner.l3, targets, self.paths.rooms)
         if len(frame) - inner.l3 > limit:
             return self._encap_too_big(segment, frame, inner, targets, limit, now)
-        return _datagrams(segment, fit.clamped(segment, frame, limit), inner, targets)
+        frame = fit.clamped(segment, frame, targets, self.paths.rooms)
+        return _datagrams(segment, frame, inner, targets)
 
     def _encap_too_big(
         self,
@@ -191,8 +192,8 @@ class Vtep:
         counters.counts[Count.DECAP_BYTES] += len(frame)
         if header.reserved:
             counters.counts[Count.RESERVED_BITS] += 1
-        limit = fit.limit_of(segment, ETH_HLEN, (remote,), self.paths.rooms)
-        return Frame(segment.vni, fit.clamped(segment, frame, limit))
+        frame = fit.clamped(segment, frame, (remote,), self.paths.rooms)
+        return Frame(segment.vni, frame)
 
     # -- what the paths carry ----------------------------------------------------------
 
