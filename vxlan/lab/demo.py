@@ -101,6 +101,7 @@ def build(lab: Lab, screen: Screen, engine: str) -> World:
     """Two hosts, two containers, two nodes."""
     screen.step("Two hosts, each with a container behind a bridge")
     print(PICTURE)
+    screen.line(f"as network namespaces: {lab.prefix}-a, -b, -c1, -c2, -switch")
     a, b = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
     c1 = a.container("c1", "10.42.0.11/16")
     c2 = b.container("c2", "10.42.0.12/16")
