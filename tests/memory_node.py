@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from vxlan.tap import TapError, TapLost
 
 LOCAL = "127.0.0.1"
 A, B, C = "127.0.0.2", "127.0.0.3", "127.0.0.4"
-"""Remotes at which nobody listens."""
+"""Remotes that take datagrams and say nothing."""
 
 
 class FakeTap:
@@ -131,6 +131,11 @@ class World:
         self.path = folder / f"n{secrets.token_hex(3)}.toml"
         self.name = self.path.stem
         self.port = free_port()
+        self._remotes = [silent(address, self.port) for address in (A, B, C)]
+
+    def close(self) -> None:
+        for remote in self._remotes:
+            remote.close()
 
     def write(self, segments: str, vtep: str = "") -> NodeConfig:
         head = f'[vtep]\nlocal = "{LOCAL}"\ndstport = {self.port}\nengine = "python"\n{vtep}\n'
@@ -168,6 +173,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def silent(address: str, port: int) -> socket.socket:
+    """Without it the kernel would tell that nobody is there, and the remote were down."""
+    remote = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    remote.bind((address, port))
+    return remote
+
+
 async def until(condition: Callable[[], object], what: str) -> None:
     """Wait until something is so; AssertionError after 10 seconds."""
     for _ in range(1000):
@@ -177,7 +189,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
     raise AssertionError(f"{what}: did not happen")
 
 
-def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """For a fixture: a world in which nothing takes privileges."""
     made = World(tmp_path)
     monkeypatch.setenv("PYVXLAN_RUNTIME_DIR", str(tmp_path / "run"))
@@ -189,4 +201,5 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("vxlan.overlay_mtu.own_ways", made.kernel.own_ways)
     monkeypatch.setattr("vxlan.node_reload.exists", lambda name: name in made.taps_of_others)
     monkeypatch.setattr("vxlan.capabilities.keep_only", lambda keep: [])
-    return made
+    yield made
+    made.close()
