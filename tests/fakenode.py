@@ -33,6 +33,14 @@ def remote(address: str, port: int = 4789, state: str = "up", **counts: int) -> 
         "address": address,
         "port": port,
         "state": state,
+        "path": {
+            "mtu": 1500,
+            "ceiling": 1500,
+            "how": "probe",
+            "phase": "complete",
+            "answers": True,
+            "since": 60.0,
+        },
         "counters": counters(**counts),
     }
 

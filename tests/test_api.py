@@ -220,9 +220,7 @@ def test_a_monitor_of_one_vni_hears_that_and_what_has_none(
     node: Running, raw: socket.socket
 ) -> None:
     ask(raw, b'{"op":"monitor","vni":2}\n')
-    node.publish(
-        {"event": "a", "vni": 1}, {"event": "b", "vni": 2}, {"event": "c", "vni": None}
-    )
+    node.publish({"event": "a", "vni": 1}, {"event": "b", "vni": 2}, {"event": "c", "vni": None})
     assert [read_line(raw)["event"] for _ in range(2)] == ["b", "c"]
 
 
@@ -230,9 +228,7 @@ def test_a_monitor_with_a_wrong_vni_is_refused(raw: socket.socket) -> None:
     assert ask(raw, b'{"op":"monitor","vni":"x"}\n')["code"] == "usage"
 
 
-def test_a_slow_reader_loses_events_and_is_told_how_many(
-    node: Running, raw: socket.socket
-) -> None:
+def test_a_slow_reader_loses_events_and_is_told_how_many(node: Running, raw: socket.socket) -> None:
     ask(raw, b'{"op":"monitor"}\n')
     count = api_server.MAX_WAITING + 10
     node.publish(*({"event": "learned", "vni": 1, "n": n} for n in range(count)))
@@ -330,6 +326,9 @@ def test_the_client_is_light() -> None:
     root = str(Path(api.__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", program],
-        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": root},
     )
     assert done.stdout.strip() == "[]"

@@ -38,7 +38,7 @@ LAYERS = {
         config* node* api* attachment doctor* finding history local_address operations
         overlay_mtu reload* report control*
     """,
-    "faces": "cli* lab* explain* plugins* __main__",
+    "faces": "bench* cli* lab* explain* plugins* __main__",
 }
 BELOW = {
     "core": {"core"},

@@ -167,10 +167,11 @@ def test_remote_show() -> None:
     with fake_node(remote_show=remotes):
         lines = run("remote", "show", "lab").stdout.splitlines()
         assert json.loads(run("remote", "show", "--json").stdout) == remotes
+    path = ["1500", "probe", "1m00s"]
     assert [line.split() for line in lines] == [
-        ["dev", "remote", "port", "state", "sent", "received", "dropped"],
-        ["vxlan42", "192.0.2.2", "4789", "up", "5", "(700", "B)", "0", "(0", "B)", "0"],
-        ["vxlan42", "192.0.2.3", "8472", "down", "0", "(0", "B)", "0", "(0", "B)", "4"],
+        ["dev", "remote", "port", "state", "path", "sent", "received", "dropped"],
+        ["vxlan42", "192.0.2.2", "4789", "up", *path, "5", "(700", "B)", "0", "(0", "B)", "0"],
+        ["vxlan42", "192.0.2.3", "8472", "down", *path, "0", "(0", "B)", "0", "(0", "B)", "4"],
     ]
 
 
@@ -245,7 +246,7 @@ def on_terminal(columns: int, *args: str, **environment: str) -> str:
 ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, 132])
 @pytest.mark.parametrize("args", [["show"], ["fdb", "show"], ["remote", "show"]], ids=" ".join)
 def test_tables_fit_the_terminal(columns: int, args: list[str]) -> None:
     long = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:3"

@@ -126,7 +126,7 @@ def test_the_policy_carries_every_word_of_the_segment(tmp_path: Path) -> None:
         ("vni=5\nageing = -1", "segment[1].ageing: -1 is not a number of seconds"),
         ("vni=5\nageing = nan", "segment[1].ageing: nan is not a number of seconds"),
         ("vni=5\nlearning = 1", "segment[1].learning: 1 is neither true nor false"),
-        ("vni=5\nttl = 0", "segment[1].ttl: 0 is not a number or \"inherit\": it must be 1 to 255"),
+        ("vni=5\nttl = 0", 'segment[1].ttl: 0 is not a number or "inherit": it must be 1 to 255'),
         ("vni=5\nmaxaddress = 0", "segment[1].maxaddress: 0 is not a number of entries"),
         ('vni=5\naccept = "all"', "segment[1].accept: 'all' is not one of known, any"),
         ('vni=5\nmac = "01:00:5e:00:00:01"', "segment[1].mac: 01:00:5e:00:00:01 is a group"),

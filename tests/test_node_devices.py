@@ -188,7 +188,7 @@ def test_what_a_path_carries() -> None:
     netdev.add_route("203.0.113.0/24", via="192.0.2.2", mtu=600)
     found = paths(["192.0.2.2", "198.51.100.1", "203.0.113.1", "10.9.9.9", LOCAL], [LOCAL])
     assert [(path.address, path.mtu) for path in found] == [
-        ("192.0.2.2", 1500), ("198.51.100.1", 1400), ("203.0.113.1", 1500),
+        ("192.0.2.2", 1500), ("198.51.100.1", 1400), ("203.0.113.1", 600),
     ]  # fmt: skip
     (own,) = paths([], [LOCAL])
     assert (own.dev, own.mtu, own.own) == ("eth0", 1500, True)
@@ -283,8 +283,10 @@ def test_a_bridge_deleted_under_a_running_node_comes_back(host: Host) -> None:
     host.up(segment(42, "192.0.2.2", bridge="br42", address=["10.42.0.1/24"]), engine="python")
     netdev.delete("br42", host.name)
     wait_until(
-        lambda: netdev.exists("br42", host.name)
-        and "10.42.0.1/24" in netdev.addresses("br42", host.name),
+        lambda: (
+            netdev.exists("br42", host.name)
+            and "10.42.0.1/24" in netdev.addresses("br42", host.name)
+        ),
         10.0,
         "the bridge",
     )
@@ -325,13 +327,10 @@ def test_reload_under_traffic_loses_nothing_on_an_untouched_segment(lab: Lab) ->
     b.up(segment(42, a.address), engine="python")
     assert ping(c1, c2.address).received == 1
     program = (
-        "import sys; from vxlan import api\n"
-        "for _ in range(5): api.call(sys.argv[1], 'reload')"
+        "import sys; from vxlan import api\nfor _ in range(5): api.call(sys.argv[1], 'reload')"
     )
     table = {"local": ["192.0.2.1"], "engine": "python"}
-    node.configure(
-        [segment(42, b.address), segment(43, b.address, bridge="br43")], table
-    )
+    node.configure([segment(42, b.address), segment(43, b.address, bridge="br43")], table)
     with subprocess.Popen([sys.executable, "-c", program, node.name]) as reloading:
         assert ping(c1, c2.address, 100, interval=0.01).lost == 0
         assert reloading.wait(30) == 0

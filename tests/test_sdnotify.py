@@ -23,9 +23,7 @@ def test_when_the_watchdog_is_fed(
     assert sdnotify.watchdog_interval() == expected
 
 
-def test_nobody_to_notify_is_no_failure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nobody_to_notify_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     assert sdnotify.notify("READY=1") is False
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "absent"))

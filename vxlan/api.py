@@ -63,9 +63,7 @@ def socket_path(name: str) -> Path:
 
 def running() -> list[str]:
     """The names of the nodes that listen and that the caller may talk to."""
-    return sorted(
-        path.stem for path in runtime_dir().glob("*.sock") if listener(path) is not None
-    )
+    return sorted(path.stem for path in runtime_dir().glob("*.sock") if listener(path) is not None)
 
 
 def listener(path: Path) -> int | None:

@@ -84,6 +84,7 @@ class SegmentConfig:
     reserved_bits: Literal["ignore", "strict"] = "ignore"
     ttl: int | None = 64
     tos: int | None = 0
+    mss: Literal["clamp", "off"] | int = "clamp"
     mac: str | None = None
 
     def policy(self, mtu: int, max_frame: int = 0) -> Policy:
@@ -99,6 +100,7 @@ class SegmentConfig:
             reserved_bits=self.reserved_bits,
             ttl=self.ttl,
             tos=self.tos,
+            mss=self.mss,
         )
 
     def all_remotes(self) -> tuple[Remote, ...]:

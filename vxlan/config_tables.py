@@ -64,6 +64,7 @@ SEGMENT: Mapping[str, Check | None] = {
     "reserved_bits": values.one_of("ignore", "strict"),
     "ttl": values.inheritable(1, 255),
     "tos": values.inheritable(0, 255),
+    "mss": values.mss,
     "mac": values.station_text,
 }
 

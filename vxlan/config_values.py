@@ -11,7 +11,9 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
+from vxlan.clamp import MIN_MSS
 from vxlan.fdb import Remote
 from vxlan.ifname import check_ifname
 from vxlan.mtu import MAX_MTU, MIN_MTU
@@ -132,7 +134,7 @@ def underlay_address(value: object) -> str:
 
 
 def remote(value: object, default_port: int) -> Remote:
-    """"192.0.2.2", "192.0.2.2:8472", "2001:db8::3" or "[2001:db8::3]:8472"."""
+    """ "192.0.2.2", "192.0.2.2:8472", "2001:db8::3" or "[2001:db8::3]:8472"."""
     shown = text(value)
     parts = _HOST_PORT.fullmatch(shown)
     if parts is None:
@@ -158,6 +160,15 @@ def overlay_mtu(value: object) -> int | None:
     if value == "auto":
         return None
     return whole(value, MIN_MTU, MAX_MTU, 'an MTU or "auto"')
+
+
+def mss(value: object) -> Literal["clamp", "off"] | int:
+    """A bound in bytes, "clamp" or "off"."""
+    if value == "clamp":
+        return "clamp"
+    if value == "off":
+        return "off"
+    return whole(value, MIN_MSS, MAX_MTU, 'an MSS, "clamp" or "off"')
 
 
 def inheritable(low: int, high: int) -> Callable[[object], int | None]:

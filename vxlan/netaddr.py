@@ -39,6 +39,7 @@ class Route:
     gateway: str | None
     mtu: int | None
     local: bool
+    learned: bool = False
 
 
 class Neighbour(NamedTuple):
@@ -170,7 +171,7 @@ def _route_to(session: Any, address: str, names: dict[int, str]) -> Route:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     message = session.route("get", dst=address, family=family)[0]
     index = int(message.get_attr("RTA_OIF"))
-    metrics = message.get_attr("RTA_METRICS")
+    metrics, cached = message.get_attr("RTA_METRICS"), message.get_attr("RTA_CACHEINFO")
     if index not in names:
         names[index] = name_of(session, index)
     return Route(
@@ -180,6 +181,7 @@ def _route_to(session: Any, address: str, names: dict[int, str]) -> Route:
         gateway=message.get_attr("RTA_GATEWAY"),
         mtu=metrics.get_attr("RTAX_MTU") if metrics else None,
         local=message["type"] == 2,  # RTN_LOCAL
+        learned=bool(cached and cached["rta_expires"]),
     )
 
 

@@ -34,6 +34,7 @@ from vxlan.api_server import Server
 from vxlan.config import NodeConfig, SegmentConfig
 from vxlan.engine import Engine, EngineUnavailable, choose_engine
 from vxlan.event import Event, EventKind
+from vxlan.fdb import Remote
 from vxlan.history import Chronicle
 from vxlan.local_address import NoAddress
 from vxlan.netdev import NetdevError
@@ -50,9 +51,6 @@ SETTLE = 0.1
 
 REVIEW_GAP = 0.5
 """Seconds at least between two looks at paths and devices."""
-
-PATH_MTU_LIFE = 605.0
-"""Seconds after which the kernel has forgotten a path MTU (net.ipv4.route.mtu_expires)."""
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +79,6 @@ class Node:
         self._changed = asyncio.Event()
         self._changed.set()
         self.changing = asyncio.Lock()
-        self._again: asyncio.TimerHandle | None = None
         self.reloader = Reloader(self)
 
     async def run(self) -> None:
@@ -176,9 +173,10 @@ class Node:
 
     async def start_segment(self, config: SegmentConfig) -> None:
         """Serve one more segment.  Raises TapError or NetdevError."""
-        segment = NodeSegment(config, self.engine, self.local, self._emit)
+        segment = NodeSegment(config, self.engine, self.local, self._emit, self._probe_paths)
         await segment.start()
         self.segments[config.vni] = segment
+        self._probe_paths()
         for sentence in segment.tap.fallbacks if segment.tap else ():
             log.warning("%s", sentence)
 
@@ -191,7 +189,15 @@ class Node:
     async def stop_segment(self, vni: int) -> None:
         """Serve a segment no more."""
         await self.segments.pop(vni).stop()
+        self._probe_paths()
         self.chronicle.history.forget(vni)
+
+    def _probe_paths(self) -> None:
+        """Let the engine probe the paths of all segments."""
+        ceilings: dict[Remote, int] = {}
+        for segment in self.segments.values():
+            ceilings |= segment.ceilings
+        self.engine.set_paths(ceilings, time.monotonic())
 
     # -- signals and tasks ---------------------------------------------------------------------
 
@@ -239,13 +245,7 @@ class Node:
             if event.kind is EventKind.TAP_LOST and event.vni in self.segments:
                 self.segments[event.vni].tap_lost()
             elif event.kind is EventKind.PATH_MTU:
-                self._path_changed()
-
-    def _path_changed(self) -> None:
-        """Look at the paths now, and again when the kernel has forgotten what it learned."""
-        self._changed.set()
-        if self._again is None or self._again.when() < asyncio.get_running_loop().time():
-            self._again = asyncio.get_running_loop().call_later(PATH_MTU_LIFE, self._changed.set)
+                self._changed.set()
 
     async def _listen(self, watch: Watch) -> None:
         async for _ in watch:

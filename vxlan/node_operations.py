@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vxlan import config_values as values
-from vxlan import report
+from vxlan import node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
 from vxlan.config_rules import family_problem
@@ -53,6 +53,7 @@ class Operations:
             "remote.show": self.remote_show,
             "remote.add": self.remote_add,
             "remote.del": self.remote_del,
+            "ping": self.ping,
             "reload": self.reload,
             "down": self.down,
         }
@@ -201,6 +202,17 @@ class Operations:
         await segment.refit()
         return {}
 
+    async def ping(self, args: Args) -> Any:
+        """Probe a remote; what was answered, and what is known of the path afterwards."""
+        _only(args, "dst", "port", "ports", "size")
+        ports = _optional(args, "ports", 4, lambda one: values.whole(one, 1, 64, "1 to 64 ports"))
+        size = _optional(args, "size", None, lambda one: values.whole(one, 100, 65535, "bytes"))
+        remote, engine = self._remote(args), self._node.engine
+        answer = await node_ping.ping(
+            engine, remote, ports=ports, size=size, srcport=self._node.config.vtep.srcport
+        )
+        return {**answer, "path": report.path_json(engine.paths().get(remote.address))}
+
     def _del_from_flood_list(self, segment: NodeSegment, remote: Remote) -> None:
         if not segment.del_remote(remote):
             vni = segment.config.vni
@@ -263,6 +275,10 @@ def _checked(args: Args, key: str, check: Callable[[object], T]) -> T:
         return check(args[key])
     except ValueError as error:
         raise ApiError(f"{key}: {error}", "usage") from None
+
+
+def _optional(args: Args, key: str, default: T, check: Callable[[object], T]) -> T:
+    return _checked(args, key, check) if args.get(key) is not None else default
 
 
 def _only(args: Args, *known: str) -> None:

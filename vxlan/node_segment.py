@@ -51,6 +51,7 @@ class NodeSegment:
         engine: Engine,
         local: tuple[str, ...],
         emit: Callable[[Event], None],
+        on_ways: Callable[[], None],
     ) -> None:
         self.config = config
         self.engine = engine
@@ -60,10 +61,12 @@ class NodeSegment:
         self.mtu = 0
         self.policy = Policy()
         self._emit = emit
+        self._on_ways = on_ways
         self._attachment = self._new_attachment(config)
         self._devices = asyncio.Lock()
         self._static: set[bytes] = set()
         self._ways: dict[str, Path | None] = {}
+        self.ceilings: dict[Remote, int] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -81,7 +84,7 @@ class NodeSegment:
     async def start(self) -> None:
         """Serve.  Raises TapError or NetdevError, and then leaves nothing behind."""
         vni = self.config.vni
-        self._fit(await self._ask_limit([one.address for one in self.config.all_remotes()]))
+        self._fit(await self._ask_limit(self.config.all_remotes()))
         self.engine.add_segment(vni, self.policy)
         try:
             self._add_remotes(self.config.remotes)
@@ -129,9 +132,7 @@ class NodeSegment:
         self._report()
         return found
 
-    def set_entry(
-        self, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str
-    ) -> None:
+    def set_entry(self, mac: bytes, remotes: tuple[Remote, ...], state: State, source: str) -> None:
         """Write an entry.  Raises FdbFull."""
         self.engine.fdb_set(self.config.vni, mac, remotes, state, source, time.monotonic())
         if state is not State.DYNAMIC:
@@ -159,9 +160,7 @@ class NodeSegment:
     def _add_remotes(self, remotes: Iterable[Remote]) -> None:
         for remote in remotes:
             if remote.address in self.local:
-                log.warning(
-                    "segment %d: remote %s is ourselves: ignored", self.config.vni, remote
-                )
+                log.warning("segment %d: remote %s is ourselves: ignored", self.config.vni, remote)
             else:
                 self.add_remote(remote)
 
@@ -235,7 +234,7 @@ class NodeSegment:
             if fresh:
                 self._ways.clear()
             before = self.mtu, self.policy
-            self._fit(await self._ask_limit(self._addresses()))
+            self._fit(await self._ask_limit(self._destinations()))
             if (self.mtu, self.policy) != before or anyway:
                 self.engine.set_policy(self.config.vni, self.policy, time.monotonic())
                 self._report()
@@ -243,25 +242,32 @@ class NodeSegment:
                 await self._tell_devices()
                 self._say_mtu(before[0])
 
-    async def _ask_limit(self, addresses: list[str]) -> Limit | None:
-        others = [address for address in addresses if address not in self.local]
-        unknown = [address for address in others if address not in self._ways]
+    async def _ask_limit(self, remotes: Iterable[Remote]) -> Limit | None:
+        others = {remote.address: remote for remote in remotes if remote.address not in self.local}
+        ways = {address: way for address, way in self._ways.items() if address in others}
+        unknown = [address for address in others if address not in ways]
         if unknown:
-            self._ways.update(await asyncio.to_thread(overlay_mtu.ways_to, unknown))
-        ways = [way for address in others if (way := self._ways.get(address))]
-        if not ways:
-            ways = await asyncio.to_thread(overlay_mtu.own_ways, self.local)
-        return smallest(ways)
+            ways.update(await asyncio.to_thread(overlay_mtu.ways_to, unknown))
+        self._ways = ways
+        self.ceilings = {others[address]: way.mtu for address, way in ways.items() if way}
+        self._on_ways()
+        probed = self.engine.paths()
+        found = [
+            overlay_mtu.as_probed(way, probed.get(way.address)) for way in ways.values() if way
+        ]
+        if not found:
+            found = await asyncio.to_thread(overlay_mtu.own_ways, self.local)
+        return smallest(found)
 
-    def _addresses(self) -> list[str]:
+    def _destinations(self) -> list[Remote]:
         """Where frames of this segment go by configuration or command."""
-        found = [remote.address for remote in self.engine.remotes(self.config.vni)]
+        found = list(self.engine.remotes(self.config.vni))
         for mac in list(self._static):
             entry = self.engine.fdb_get(self.config.vni, mac)
             if entry is None or entry.state is State.DYNAMIC:
                 self._static.discard(mac)
             else:
-                found += [remote.address for remote in entry.remotes]
+                found += entry.remotes
         return found
 
     def _fit(self, limit: Limit | None) -> None:

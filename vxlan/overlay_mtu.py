@@ -4,31 +4,33 @@ Theory of operation
 ===================
 
 The MTU of a path is that of the interface it leaves by, or less where its route says
-so.  A route may say so because somebody configured it, or because an ICMP message
-did; and ICMP can be forged.  So a route's MTU that would leave less than 1280 bytes
-inside is not believed: no honest path is that narrow (RFC 8200, section 5).
+so.  A route may say so because somebody configured it, or because the kernel heard an
+ICMP message; and ICMP can be forged, so what the kernel learned is passed over here.
+What lies behind the first link is found by probing (vxlan/pathmtu.py), and that is
+where ICMP is weighed.
 
-    paths    -> [Path(address, dev, mtu)]    asks the kernel; not in an event loop
-    smallest -> Limit(mtu, max_frame, why)   arithmetic, and the sentence for people
+    paths     -> [Path(address, dev, mtu)]    asks the kernel; not in an event loop
+    as_probed -> Path                         what probing made of it
+    smallest  -> Limit(mtu, max_frame, why)   arithmetic, and the sentence for people
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vxlan import netdev
 from vxlan.config import SegmentConfig
+from vxlan.engine import PathState
 from vxlan.mtu import (
     MAX_MTU,
     MIN_MTU,
-    MIN_MTU_IPV6,
     OVERHEAD,
     family_of,
     max_frame,
     overlay_mtu,
 )
-from vxlan.netdev import Link, NetdevError
+from vxlan.netdev import Link, NetdevError, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,16 @@ class Path:
     dev: str
     mtu: int
     own: bool = False
+    how: str = ""
 
     @property
     def words(self) -> str:
         """The path and its sum, for people."""
         family = family_of(self.address)
-        way = f"{self.dev} with {self.address}" if self.own else (
-            f"the path to {self.address} through {self.dev}"
-        )
-        return f"{way} carries {self.mtu}, VXLAN over IPv{family} takes {OVERHEAD[family]}"
+        path = f"the path to {self.address} through {self.dev}"
+        way = f"{self.dev} with {self.address}" if self.own else path
+        found = f" (found by {self.how})" if self.how else ""
+        return f"{way} carries {self.mtu}{found}, VXLAN over IPv{family} takes {OVERHEAD[family]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def ways_to(addresses: Iterable[str]) -> dict[str, Path | None]:
     except NetdevError:
         return {}
     return {
-        address: _path(address, links[route.index], route.mtu)
+        address: _path(address, links[route.index], route)
         if route is not None and route.index in links
         else None
         for address, route in routes.items()
@@ -86,10 +89,16 @@ def path_to(address: str) -> Path | None:
     return ways_to((address,)).get(address)
 
 
-def _path(address: str, link: Link, route_mtu: int | None) -> Path:
-    if route_mtu and overlay_mtu(route_mtu, family_of(address)) >= MIN_MTU_IPV6:
-        return Path(address, link.name, min(link.mtu, route_mtu))
-    return Path(address, link.name, link.mtu)
+def _path(address: str, link: Link, route: Route) -> Path:
+    configured = route.mtu if route.mtu and not route.learned else link.mtu
+    return Path(address, link.name, min(link.mtu, configured))
+
+
+def as_probed(path: Path, found: PathState | None) -> Path:
+    """The path with what probing found out about it, where that is less."""
+    if found is None or found.mtu >= path.mtu:
+        return path
+    return replace(path, mtu=found.mtu, how=found.how)
 
 
 def own_ways(local: Iterable[str]) -> list[Path]:

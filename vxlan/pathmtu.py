@@ -174,7 +174,7 @@ class PathMtu:
         if ceiling == self.ceiling:
             return
         self.ceiling = ceiling
-        if self.how is How.LINK or ceiling < self.mtu:
+        if not self.answers or ceiling < self.mtu:
             self._settle(ceiling, How.LINK, now)
         self._low = 0
         self._look_up(now)

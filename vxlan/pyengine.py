@@ -291,6 +291,8 @@ class PythonEngine:
             self._path_error(error, now)
 
     def _path_error(self, error: PathError, now: float) -> None:
+        if error.origin == "local":
+            return  # our own link: whoever watches it tells by `set_paths`
         if error.errno == errno.EMSGSIZE:
             self.vtep.paths.claimed(error.address, error.mtu or 0, error.payload, now)
         else:

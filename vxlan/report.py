@@ -15,7 +15,7 @@ from vxlan.history import remote_json, unix_time
 from vxlan.wire import ZERO_MAC, mac_text
 
 if TYPE_CHECKING:
-    from vxlan.engine import Engine
+    from vxlan.engine import Engine, PathState
     from vxlan.node import Node
     from vxlan.node_segment import NodeSegment
 
@@ -81,17 +81,33 @@ def segment_json(segment: NodeSegment) -> dict[str, Any]:
 def remotes_json(segment: NodeSegment) -> list[dict[str, Any]]:
     """The flood list with what is known of each remote."""
     vni, engine = segment.config.vni, segment.engine
-    counters, peers = engine.counters(vni), engine.peers_up()
+    counters, peers, paths = engine.counters(vni), engine.peers_up(), engine.paths()
     return [
         {
             "vni": vni,
             "address": remote.address,
             "port": remote.port,
             "state": _state(peers, remote.address),
+            "path": path_json(paths.get(remote.address)),
             "counters": counters_json(counters.get(remote.address, Counters())),
         }
         for remote in engine.remotes(vni)
     ]
+
+
+def path_json(path: PathState | None) -> dict[str, Any] | None:
+    """What is known of the path to a remote; `since` is seconds ago."""
+    if path is None:
+        return None
+    since = round(time.monotonic() - path.when, 3) if path.when else None
+    return {
+        "mtu": path.mtu,
+        "ceiling": path.ceiling,
+        "how": path.how,
+        "phase": path.phase,
+        "answers": path.answers,
+        "since": since,
+    }
 
 
 def _state(peers: Mapping[str, bool], address: str) -> str:

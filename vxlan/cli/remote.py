@@ -14,7 +14,7 @@ from vxlan.cli.output import Cell, Column
 _TONE: dict[str, output.Tone] = {"up": "good", "down": "bad"}
 
 COLUMNS = [
-    Column("remote", fixed=False), Column("port", right=True), Column("state"),
+    Column("remote", fixed=False), Column("port", right=True), Column("state"), Column("path"),
     Column("sent", right=True), Column("received", right=True), Column("dropped", right=True),
 ]  # fmt: skip
 
@@ -56,10 +56,23 @@ def row(one: dict[str, Any]) -> output.Row:
         one["address"],
         str(one["port"]),
         Cell(one["state"], _TONE.get(one["state"], "faint")),
+        _path(one["path"]),
         _traffic(counters, "encap"),
         _traffic(counters, "decap"),
         _dropped(counters),
     )
+
+
+def _path(path: dict[str, Any] | None) -> Cell:
+    """What the path carries, how that was found and when."""
+    if path is None:
+        return Cell("no way", "warn")
+    said = [str(path["mtu"]), path["how"]]
+    if path["phase"] != "complete":
+        said.append(path["phase"])
+    if path["since"] is not None:
+        said.append(output.span(path["since"]))
+    return Cell(" ".join(said), "warn" if path["mtu"] < path["ceiling"] else "plain")
 
 
 def _traffic(counters: dict[str, Any], side: str) -> str:

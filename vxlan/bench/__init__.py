@@ -1,0 +1,20 @@
+"""Measuring overlays on this machine: `pyvxlan bench` (vxlan/cli/bench.py).
+
+    method     alternation, medians, ratios round by round, verdicts: pure functions
+    noise      what else the machine did meanwhile
+    mmsg       many datagrams for each system call
+    generator  traffic: what one end of a test does
+    agent      the process at one end, which runs the generator when told to
+    load       tests: two agents, one sample
+    world      two hosts for each overlay, with a container each
+    overlays   what joins the hosts: nothing, the kernel's driver, pyvxlan
+    tools      the same by other programs that may be installed
+    docker     the other ways in which docker joins containers
+    matrix     overlays x tests: the run
+    report     results as rows, as a table, as Markdown
+    claim      "VXLAN adds 10-20 % latency and takes 50-75 % of the throughput"
+    remote     between two real hosts
+    pictures   plots, and one page with all of them
+
+This package drives nodes as processes and imports no engine.
+"""

@@ -1,0 +1,262 @@
+"""`pyvxlan bench`: overlays measured against each other on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vxlan.cli import output
+from vxlan.cli.errors import INTERRUPTED, Failure
+from vxlan.cli.options import json_option, verbosity
+from vxlan.cli.output import Cell, Column
+
+if TYPE_CHECKING:
+    from vxlan.bench.matrix import Progress, Results, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+QUICK_BUDGET = 95.0
+"""Seconds: with what comes before and after, `--quick` stays under two minutes."""
+
+_TONE: dict[str, output.Tone] = {"ok": "good", "too noisy": "warn", "failed": "bad"}
+
+
+def _words(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(","))) if text else ()
+
+
+def _length_options(command: F) -> F:
+    rounds = click.option(
+        "--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Rounds."
+    )
+    seconds = click.option(
+        "--seconds",
+        type=click.FloatRange(0.1, 60),
+        default=1.0,
+        show_default=True,
+        help="Traffic of each sample.",
+    )
+    quick = click.option("--quick", is_flag=True, help="Under two minutes: less of everything.")
+    return quick(rounds(seconds(command)))
+
+
+@click.group(invoke_without_command=True)
+@_length_options
+@click.option("--overlays", callback=_words, metavar="A,B", help="Only these; see `bench list`.")
+@click.option("--tests", callback=_words, metavar="A,B", help="Only these; see `bench list`.")
+@click.option(
+    "--mtu",
+    "mtus",
+    type=click.IntRange(1280, 65535),
+    multiple=True,
+    help="MTU of the underlay; may be repeated.  [default: 1500 and 9000]",
+)
+@click.option(
+    "--wire/--no-wire",
+    default=None,
+    help="Every datagram a real packet, or offloads on.  [default: both]",
+)
+@click.option("--markdown", is_flag=True, help="Print tables of Markdown.")
+@json_option
+@click.pass_context
+def bench(ctx: click.Context, /, as_json: bool, markdown: bool, **options: Any) -> int | None:
+    """Measure overlays on this machine: two hosts as namespaces, all overlays in turn.
+
+    Needs root.  Nothing outside the namespaces that it makes is touched, and all of
+    them are removed, after Ctrl-C too.  What cannot run is a row that says why.
+
+    \b
+    pyvxlan bench --quick              under two minutes
+    pyvxlan bench --overlays kernel,fastpath --tests tcp-1,rr --rounds 9
+    pyvxlan bench --json > run.json    the rows, for scripts and for `bench report`
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    results = _run(_settings(**options))
+    _print_results(results, as_json, markdown)
+    return INTERRUPTED if results.interrupted else 0
+
+
+@bench.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """The overlays and tests, and which of them cannot run here."""
+    from vxlan.bench.load import TESTS, present
+    from vxlan.bench.overlays import OVERLAYS
+
+    overlays = [(one.name, one.text, one.missing()) for one in OVERLAYS.values()]
+    tests = [
+        (test.name, test.text, "" if test.name in present() else "iperf3 not installed")
+        for test in TESTS.values()
+    ]
+    if as_json:
+        keys = ("name", "text", "missing")
+        named = {"overlays": overlays, "tests": tests}
+        output.emit_json(
+            {
+                word: [dict(zip(keys, row, strict=True)) for row in rows]
+                for word, rows in named.items()
+            }
+        )
+        return
+    page = output.page()
+    for title, rows in (("overlay", overlays), ("test", tests)):
+        columns = [Column(title), Column("what it is"), Column("missing", fixed=False)]
+        page.table(columns, rows)
+        page.gap()
+
+
+@bench.command()
+@_length_options
+@json_option
+def claim(as_json: bool, quick: bool, rounds: int, seconds: float) -> int:
+    """Does VXLAN add 10-20 % latency and take 50-75 % of the throughput, on this host?
+
+    Measured for the kernel's driver, for pyvxlan and for docker's drivers, against the
+    same containers without an overlay.
+    """
+    from vxlan.bench import claim as question
+    from vxlan.bench.matrix import Settings
+    from vxlan.bench.noise import machine
+    from vxlan.bench.world import Kind
+
+    overlays = (question.BARE, *question.OF)
+    budget = QUICK_BUDGET if quick else None
+    results = _run(Settings(overlays, question.TESTS, (Kind(),), rounds, seconds, budget))
+    found = question.answers(results)
+    if as_json:
+        answers = [one.as_dict() for one in found]
+        output.emit_json(
+            {"version": 1, "claim": question.CLAIM, "machine": machine(), "answers": answers}
+        )
+    else:
+        click.echo(f'The claim: "{question.CLAIM}".  Here, against no overlay:')
+        for one in found:
+            click.echo(f"  {question.sentence(one)}")
+        click.echo(f"So {question.conclusion(found)}.")
+    return INTERRUPTED if results.interrupted else 0
+
+
+# -- running -------------------------------------------------------------------------------
+
+
+def _settings(
+    quick: bool,
+    rounds: int,
+    seconds: float,
+    overlays: tuple[str, ...],
+    tests: tuple[str, ...],
+    mtus: tuple[int, ...],
+    wire: bool | None,
+) -> Settings:
+    from vxlan.bench import load
+    from vxlan.bench.matrix import Settings
+    from vxlan.bench.overlays import OVERLAYS
+    from vxlan.bench.world import Kind
+
+    _check(overlays, OVERLAYS, "overlay")
+    _check(tests, load.TESTS, "test")
+    every = (True,) if quick else (True, False)
+    wires = every if wire is None else (wire,)
+    sizes = mtus or ((1500,) if quick else (1500, 9000))
+    return Settings(
+        overlays or tuple(OVERLAYS),
+        tests or (load.QUICK if quick else load.present()),
+        tuple(Kind(mtu, one) for mtu in sizes for one in wires),
+        rounds,
+        seconds,
+        QUICK_BUDGET if quick else None,
+    )
+
+
+def _check(given: tuple[str, ...], known: Any, what: str) -> None:
+    unknown = [word for word in given if word not in known]
+    if unknown:
+        raise click.UsageError(f"no {what} {', '.join(unknown)}: there are {', '.join(known)}")
+
+
+def _run(settings: Settings) -> Results:
+    from vxlan.bench.matrix import Run
+
+    if os.geteuid() != 0:
+        raise Failure("bench makes network namespaces: run it as root")
+    with _ended_by_sigterm(), _progress() as progress:
+        return Run(settings, progress).run()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: everything is removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A line on standard error: rewritten on a terminal, at each tenth elsewhere."""
+    tty, seen = sys.stderr.isatty(), [-1]
+
+    def tell(text: str, part: float) -> None:
+        tenth = int(part * 10)
+        if verbosity() < 0 or (not tty and tenth == seen[0]):
+            return
+        seen[0] = tenth
+        line = f"bench: {part:4.0%} {text}"
+        click.echo(f"\r\033[K{line}" if tty else line, err=True, nl=not tty)
+
+    try:
+        yield tell
+    finally:
+        if tty:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+# -- printing ------------------------------------------------------------------------------
+
+
+def _print_results(results: Results, as_json: bool, markdown: bool) -> None:
+    from vxlan.bench import report
+
+    found = report.as_dict(results, _command_line())
+    if as_json:
+        output.emit_json(found)
+    elif markdown:
+        click.echo(report.markdown(found), nl=False)
+    else:
+        _print_tables(found)
+    if results.interrupted:
+        output.note("bench: interrupted: these are the rounds that were finished")
+
+
+def _command_line() -> str:
+    return " ".join([Path(sys.argv[0]).name.replace("__main__.py", "pyvxlan"), *sys.argv[1:]])
+
+
+def _print_tables(found: dict[str, Any]) -> None:
+    from vxlan.bench import report
+
+    page = output.page()
+    columns = [Column(title, right=title in report.RIGHT) for title in report.TITLES]
+    columns[-1] = Column("verdict", fixed=False)
+    for kind, rows in report.groups(found["rows"]):
+        page.heading(str(kind))
+        page.table(columns, [_toned(report.cells(row), row["verdict"]) for row in rows])
+        page.gap()
+
+
+def _toned(cells: tuple[str, ...], verdict: str) -> output.Row:
+    return *cells[:-1], Cell(cells[-1], _TONE.get(verdict, "faint"))
