@@ -48,7 +48,8 @@ def kernel(site: Site) -> None:
     """The kernel's vxlan device."""
     site.containers(VXLAN_OVERHEAD)
     for host, peer in site.sides():
-        host.kernel_vxlan(VNI, [peer.address])
+        device = host.kernel_vxlan(VNI, [peer.address])
+        netdev.set_mtu(device, site.mtu, netns=host.name)
 
 
 def pyvxlan(engine: str, site: Site) -> None:

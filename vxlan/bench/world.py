@@ -11,7 +11,8 @@ and containers of its own: none can disturb another, and an idle one costs nothi
 
 The hosts are joined by one cable, a veth; the switch of a lab (vxlan/lab) would add a
 hop to every packet and make everything look alike.  In "wire" mode the offloads of the
-cable are off, and every datagram is a real packet.
+cable are off, and every datagram is a real packet.  What arrives may be merged (GRO),
+as any network card does.
 
 Everything is removed by name and by pid when the world closes, by Ctrl-C, too.
 """
@@ -74,6 +75,7 @@ class Site:
             netdev.delete(LINK, netns=host.name)
         netdev.create_veth(LINK, LINK, self.a.name, self.b.name, self.kind.mtu)
         for host, cidr in zip(self.hosts, UNDERLAY, strict=True):
+            netdev.set_offloads(LINK, {"rx-gro": True}, netns=host.name)
             if self.kind.wire:
                 netdev.set_wire_like(LINK, netns=host.name)
             netdev.add_address(LINK, cidr, netns=host.name)
@@ -87,7 +89,7 @@ class Site:
 
     def containers(self, overhead: int, cidrs: Sequence[str] = OVERLAY) -> None:
         """A container behind a bridge on each host; `overhead` bytes are taken from its MTU."""
-        mtu = self.kind.mtu - overhead
+        self.mtu = mtu = self.kind.mtu - overhead
         pairs = zip(self.hosts, "12", cidrs, strict=True)
         self.place(
             [host.container(f"{self.tag}{n}", cidr, mtu=mtu) for host, n, cidr in pairs], cidrs
@@ -129,6 +131,7 @@ class Site:
     def attach(self, host: Host, device: str) -> None:
         """Wait until a program of `host` has made its device, and plug it into the bridge."""
         wait_until(lambda: self._has(host, device), READY_TIMEOUT, f"device {device}")
+        netdev.set_mtu(device, self.mtu, netns=host.name)
         netdev.set_master(device, "br0", netns=host.name)
         netdev.set_up(device, netns=host.name)
 
