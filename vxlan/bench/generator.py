@@ -144,7 +144,7 @@ class _Giver:
 
 
 def udp_sink(address: str, size: int) -> Iterator[Reply]:
-    """Count and check datagrams of `size` bytes: packets, seconds, intact."""
+    """Count and check datagrams of `size` bytes: packets, rate (each second), intact."""
     with udp_socket(address) as receiver:
         receiver.bind((address, 0))
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -154,23 +154,39 @@ def udp_sink(address: str, size: int) -> Iterator[Reply]:
 
 
 def _count_datagrams(receiver: socket.socket, size: int) -> Reply:
-    batch, expected = Batch(RECEIVE_BATCH, size), BLOCK[:size] * RECEIVE_BATCH
-    descriptor, packets, intact = receiver.fileno(), 0, True
-    batch.receive(descriptor)
+    taker = _Datagrams(size)
+    descriptor = receiver.fileno()
+    taker.take(descriptor)
+    first, begun = time.perf_counter(), taker.packets
     _give_up_after(receiver, QUIET)
-    first = last = time.perf_counter()
-    ended = False
     with suppress(BlockingIOError):
-        while not ended and (lengths := batch.receive(descriptor)):
-            ended = END in lengths
-            whole = lengths[: lengths.index(END)] if ended else lengths
-            length = len(whole) * size
-            intact &= batch.buffer[:length] == expected[:length] and set(whole) <= {size}
-            packets += len(whole)
-            last = time.perf_counter() if whole else last
-    if last == first:
-        raise LoadError("nothing arrived but the first datagrams")
-    return {"packets": packets, "seconds": last - first, "intact": intact}
+        while not taker.ended:
+            taker.take(descriptor)
+    seconds = max(taker.last - first, 1e-6)
+    rate = (taker.packets - begun) / seconds
+    return {"packets": taker.packets, "rate": rate, "intact": taker.intact}
+
+
+class _Datagrams:
+    """Receives datagrams and compares them with what should come."""
+
+    def __init__(self, size: int) -> None:
+        self._batch, self._size = Batch(RECEIVE_BATCH, size), size
+        self._expected = BLOCK[:size] * RECEIVE_BATCH
+        self.packets = 0
+        self.intact, self.ended = True, False
+        self.last = time.perf_counter()
+
+    def take(self, descriptor: int) -> None:
+        """One batch.  Raises OSError."""
+        lengths = self._batch.receive(descriptor)
+        self.ended = END in lengths
+        whole = lengths[: lengths.index(END)] if self.ended else lengths
+        flat = len(whole) * self._size
+        self.intact &= self._batch.buffer[:flat] == self._expected[:flat]
+        self.intact &= set(whole) <= {self._size}
+        self.packets += len(whole)
+        self.last = time.perf_counter() if whole else self.last
 
 
 def udp_source(address: str, port: int, size: int, seconds: float) -> Iterator[Reply]:

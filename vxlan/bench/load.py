@@ -101,7 +101,7 @@ def udp(size: int) -> Callable[[End, End, float], Sample]:
         if not got["intact"]:
             raise LoadError("a datagram that arrived is not one that was sent")
         lost = max(0.0, 100 * (1 - got["packets"] / sent["packets"]))
-        figures = {f"udp-{size}": got["packets"] / got["seconds"], f"udp-{size}-loss": lost}
+        figures = {f"udp-{size}": got["rate"], f"udp-{size}-loss": lost}
         return Sample({name: v for name, v in figures.items() if name in FIGURES})
 
     return run
