@@ -125,6 +125,28 @@ def del_route(
     _route("del", destination, via, dev, None, netns)
 
 
+def replace_route(
+    destination: str, *, dev: str, mtu: int | None = None, netns: str | None = None
+) -> None:
+    """Add a route to a destination on the link, or put it in the place of the one there is."""
+    _route("replace", destination, None, dev, mtu, netns)
+
+
+def blackhole_own_packets(family: int, netns: str | None = None) -> None:
+    """Discard what this host itself sends by a routing table, as a rule; what it forwards passes.
+
+    Neighbour discovery goes on, since it asks no table.  `family` is 4 or 6.
+    """
+    with netlink(netns, "rule: add") as session:
+        session.rule(
+            "add",
+            family=socket.AF_INET6 if family == 6 else socket.AF_INET,
+            iifname="lo",
+            action="blackhole",
+            priority=1,
+        )
+
+
 def _route(
     command: str,
     destination: str,

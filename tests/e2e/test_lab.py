@@ -11,8 +11,20 @@ import pytest
 from packets import probe_frame, tagged
 from worlds import VNI
 
-from vxlan import netns
-from vxlan.lab import Lab, LabError, LabTimeout, Sniffer, ping, segment, tcp_transfer, wait_until
+from vxlan import netdev, netns
+from vxlan.lab import (
+    FAR,
+    Host,
+    Lab,
+    LabError,
+    LabTimeout,
+    Router,
+    Sniffer,
+    ping,
+    segment,
+    tcp_transfer,
+    wait_until,
+)
 
 pytestmark = pytest.mark.namespaces
 
@@ -109,3 +121,40 @@ def test_the_sniffer_shows_tags_and_directions(lab: Lab) -> None:
 def test_waiting_says_what_did_not_happen() -> None:
     with pytest.raises(LabTimeout, match=r"the moon: did not happen within 0\.05 s"):
         wait_until(lambda: None, 0.05, "the moon")
+
+
+# -- a router between two networks ------------------------------------------------------------
+
+
+def two_networks(lab: Lab) -> tuple[Router, Host, Host]:
+    near, far = (
+        ["192.0.2.254/24", "2001:db8:1::fe/64"],
+        ["198.51.100.254/24", "2001:db8:2::fe/64"],
+    )
+    router = Router(lab, "r", near, far)
+    a = lab.host("a", "192.0.2.1/24", "2001:db8:1::1/64")
+    b = lab.host("b", "198.51.100.1/24", "2001:db8:2::1/64", network=FAR)
+    router.serve(a, b)
+    return router, a, b
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_router_is_as_narrow_and_as_silent_as_was_asked(lab: Lab, silent: bool) -> None:
+    router, a, b = two_networks(lab)
+    router.carry(1400, a, b)
+    if silent:
+        router.be_silent()
+    for here, there in ((a, b), (b, a)):
+        for address in there.addresses:
+            assert ping(here, address, size=1450, timeout=0.2).received == 0
+            assert ping(here, address, size=1340).received == 1
+            assert netdev.route_to(address, here.name).learned is not silent
+
+
+def test_a_router_grows_again(lab: Lab) -> None:
+    router, a, b = two_networks(lab)
+    router.be_silent()
+    router.carry(1400, b)
+    assert ping(a, b.address, size=1450, timeout=0.2).received == 0
+    router.carry(1500, b)
+    assert ping(a, b.address, size=1450).received == 1

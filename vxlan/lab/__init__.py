@@ -13,6 +13,7 @@
 A lab needs root.  `python -m vxlan.lab.demo` shows one.  The pieces:
 
     topology   Lab, Host, Container: what is there
+    router     Router: joins two networks, narrow and silent if asked
     noderun    Node: pyvxlan as a process in a host
     namespace  what is run inside one namespace
     probe      traffic: ping, checked TCP and UDP
@@ -23,11 +24,13 @@ A lab needs root.  `python -m vxlan.lab.demo` shows one.  The pieces:
 from vxlan.lab.namespace import Namespace
 from vxlan.lab.noderun import Node
 from vxlan.lab.probe import Ping, Transfer, ping, tcp_transfer, udp_exchange
+from vxlan.lab.router import FAR, Router
 from vxlan.lab.sniffer import Captured, Sniffer
 from vxlan.lab.topology import Container, Host, Lab, segment
 from vxlan.lab.wait import LabError, LabTimeout, wait_until
 
 __all__ = [
+    "FAR",
     "Captured",
     "Container",
     "Host",
@@ -37,6 +40,7 @@ __all__ = [
     "Namespace",
     "Node",
     "Ping",
+    "Router",
     "Sniffer",
     "Transfer",
     "ping",

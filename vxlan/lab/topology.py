@@ -45,6 +45,9 @@ from vxlan.lab.wait import LabError
 LINK = "eth0"
 """The link of a host to the switch, and of a container to its host."""
 
+NETWORK = "switch"
+"""The network of the underlay that hosts are on, unless they name another."""
+
 OVERLAY_MTU = 1450
 """What a container may send when the underlay carries 1500 bytes (IPv4: 50 of overhead)."""
 
@@ -117,10 +120,12 @@ class Container(_Station):
 class Host(_Station):
     """A host of the underlay; made by `Lab.host`."""
 
-    def __init__(self, lab: Lab, short: str, cidrs: Sequence[str], mtu: int) -> None:
+    def __init__(
+        self, lab: Lab, short: str, cidrs: Sequence[str], mtu: int, network: str = NETWORK
+    ) -> None:
         super().__init__(f"{lab.prefix}-{short}", short, cidrs)
         self.lab = lab
-        self._connect(short, lab.switch.name, "switch", mtu)
+        self._connect(short, lab.switch.name, network, mtu)
         if lab.wire:
             netdev.set_wire_like(LINK, netns=self.name)
         self._configure()
@@ -246,16 +251,25 @@ class Lab:
     def _plug_in_switch(self) -> None:
         self.switch = Namespace(f"{self.prefix}-switch")
         self.adopt(self.switch)
-        netdev.create_bridge("switch", self.switch.name)
-        netdev.set_up("switch", netns=self.switch.name)
+        self.network(NETWORK)
+
+    def network(self, name: str) -> str:
+        """Make a network of the underlay, if it is not there; its name.
+
+        What joins networks is a router (vxlan/lab/router.py).
+        """
+        if not netdev.exists(name, self.switch.name):
+            netdev.create_bridge(name, self.switch.name)
+            netdev.set_up(name, netns=self.switch.name)
+        return name
 
     def adopt(self, namespace: Namespace) -> None:
         """Remove `namespace` with the lab."""
         self._namespaces.append(namespace)
 
-    def host(self, short: str, *underlay: str, mtu: int = 1500) -> Host:
+    def host(self, short: str, *underlay: str, mtu: int = 1500, network: str = NETWORK) -> Host:
         """A host with these underlay addresses (CIDR); its name is unique in the lab."""
-        made = Host(self, short, underlay, mtu)
+        made = Host(self, short, underlay, mtu, self.network(network))
         self.adopt(made)
         return made
 
