@@ -208,10 +208,23 @@ class Operations:
         ports = _optional(args, "ports", 4, lambda one: values.whole(one, 1, 64, "1 to 64 ports"))
         size = _optional(args, "size", None, lambda one: values.whole(one, 100, 65535, "bytes"))
         remote, engine = self._remote(args), self._node.engine
+        self._refuse_stranger(remote)
         answer = await node_ping.ping(
             engine, remote, ports=ports, size=size, srcport=self._node.config.vtep.srcport
         )
-        return {**answer, "path": report.path_json(engine.paths().get(remote.address))}
+        return {
+            **answer,
+            "state": report.state_of(engine.peers_up(), remote.address),
+            "path": report.path_json(engine.paths().get(remote.address)),
+        }
+
+    def _refuse_stranger(self, remote: Remote) -> None:
+        """An acknowledgement from who is no remote would be discarded."""
+        engine = self._node.engine
+        there = {one.address for vni in self._node.segments for one in engine.remotes(vni)}
+        if remote.address not in there | engine.paths().keys():
+            text = f"{remote.address} is no remote of this node: `pyvxlan remote show` lists them"
+            raise ApiError(text, "not_found")
 
     def _del_from_flood_list(self, segment: NodeSegment, remote: Remote) -> None:
         if not segment.del_remote(remote):

@@ -3,8 +3,9 @@
 Probes of two sizes are sent from each of some source ports: a small one, and one as
 large as the path is believed to carry (or as asked for).  A path that the underlay
 spreads over several links may be whole on one and broken on another; which port fails,
-and at which size, tells where.  The other end must be a pyvxlan: nobody else answers
-a probe (vxlan/probe.py).
+and at which size, tells where.  All probes are under way at once, and what is lost is
+sent once more, since any network loses a packet now and then.  The other end must be a
+pyvxlan: nobody else answers a probe (vxlan/probe.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ SMALL = 100
 DEADLINE = 1.0
 """Seconds to wait for an answer."""
 
+TRIES = 2
+"""How often a probe is sent before it counts as lost."""
+
 _LOOK = 0.001
 """Seconds between two looks at what has been answered."""
 
@@ -33,7 +37,6 @@ _LOOK = 0.001
 class _Probe:
     flow: int
     size: int
-    nonce: bytes
     rtt: float | None = None
 
 
@@ -45,11 +48,10 @@ async def ping(
     `size` is of the outer IP packet, bytes; None takes what the path is believed to carry.
     """
     path = engine.paths().get(remote.address)
-    sizes = [SMALL, size or (path.mtu if path else SMALL)]
-    probes: list[_Probe] = []
-    for index in range(ports):
-        flow = index * (1 << 32) // ports
-        probes += [await _send(engine, remote, flow, one) for one in dict.fromkeys(sizes)]
+    sizes = dict.fromkeys((SMALL, size or (path.mtu if path else SMALL)))
+    flows = [index * (1 << 32) // ports for index in range(ports)]
+    probes = [_Probe(flow, one) for flow in flows for one in sizes]
+    await asyncio.gather(*(_send(engine, remote, probe) for probe in probes))
     return {
         "address": remote.address,
         "port": remote.port,
@@ -61,11 +63,13 @@ async def ping(
     }
 
 
-async def _send(engine: Engine, remote: Remote, flow: int, size: int) -> _Probe:
+async def _send(engine: Engine, remote: Remote, probe: _Probe) -> None:
     """One probe and its answer, if that comes in time."""
-    began = time.monotonic()
-    probe = _Probe(flow, size, engine.ping(remote, size, flow, began))
-    while probe.rtt is None and time.monotonic() - began < DEADLINE:
-        await asyncio.sleep(_LOOK)
-        probe.rtt = engine.echo(probe.nonce)
-    return probe
+    for _ in range(TRIES):
+        began = time.monotonic()
+        nonce = engine.ping(remote, probe.size, probe.flow, began)
+        while probe.rtt is None and time.monotonic() - began < DEADLINE:
+            await asyncio.sleep(_LOOK)
+            probe.rtt = engine.echo(nonce)
+        if probe.rtt is not None:
+            return

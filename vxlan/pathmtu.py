@@ -134,8 +134,12 @@ class PathMtu:
     # -- what the path says ------------------------------------------------------------
 
     def acknowledged(self, size: int, now: float) -> None:
-        """A probe of this size arrived at the other end."""
+        """A probe of this size arrived at the other end, one of ours or a person's.
+
+        A path that carries more than the link or the route allows is no use to us.
+        """
         self.answers = True
+        size = min(size, self.ceiling)
         self._low = max(self._low, size)
         self._high = max(self._high, size + 1)
         if not self._low <= self.mtu < self._high or self.how is not How.PROBE:

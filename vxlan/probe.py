@@ -12,9 +12,10 @@ port, and looks like this:
     +-----------------------+--------+------+-------+--------+-----------+----------+
 
 The I flag is clear.  RFC 7348 (section 4.1) has a receiver discard such a datagram
-and do nothing else, and so do the kernel driver (it counts it as
-VXLAN_INVALID_HDR) and everything that follows the RFC.  So probing a peer that is
-no pyvxlan is harmless, and its silence is the answer.
+and do nothing else, and so do the kernel driver (with the drop reason
+VXLAN_INVALID_HDR, and in none of its device's counters) and everything that follows
+the RFC.  So probing a peer that is no pyvxlan is harmless, and its silence is the
+answer.
 
 Another pyvxlan returns an acknowledgement: the same 32 bytes with the other
 kind, and in `size` how long the probe was when it arrived.  It is never longer

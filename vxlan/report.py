@@ -87,7 +87,7 @@ def remotes_json(segment: NodeSegment) -> list[dict[str, Any]]:
             "vni": vni,
             "address": remote.address,
             "port": remote.port,
-            "state": _state(peers, remote.address),
+            "state": state_of(peers, remote.address),
             "path": path_json(paths.get(remote.address)),
             "counters": counters_json(counters.get(remote.address, Counters())),
         }
@@ -110,7 +110,8 @@ def path_json(path: PathState | None) -> dict[str, Any] | None:
     }
 
 
-def _state(peers: Mapping[str, bool], address: str) -> str:
+def state_of(peers: Mapping[str, bool], address: str) -> str:
+    """Of a remote: "up", "down", or "unknown" while nothing was heard."""
     if address not in peers:
         return "unknown"
     return "up" if peers[address] else "down"

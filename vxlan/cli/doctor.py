@@ -49,13 +49,16 @@ def _load(what: str | None) -> NodeConfig | None:
 
 
 def _live(name: str | None) -> list[Finding]:
-    """Of a node that runs: the host, and what its counters say."""
+    """Of a node that runs: the host, the paths to its remotes, and what its counters say."""
     from vxlan.doctor import dropping, preflight
+    from vxlan.doctor_paths import paths
 
-    shown = session.call(session.choose(name), "show")
+    node = session.choose(name)
+    shown = session.call(node, "show")
     drops = [shown["vtep"]["counters"]["drops"]]
     drops += [segment["counters"]["drops"] for segment in shown["segments"]]
-    return preflight(None, running=shown) + dropping(drops, drop_text)
+    found = paths(shown, lambda address: session.call(node, "ping", dst=address))
+    return preflight(None, running=shown) + found + dropping(drops, drop_text)
 
 
 def _print(findings: list[Finding]) -> None:

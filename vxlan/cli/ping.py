@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -61,35 +62,33 @@ def _time(rtt: float | None) -> str:
 
 
 def _sum(answer: dict[str, Any]) -> list[str]:
-    probes, path = answer["probes"], answer["path"]
+    probes = answer["probes"]
     times = [one["rtt"] for one in probes if one["rtt"] is not None]
-    said = [f"{len(times)} of {len(probes)} answered" + _median(times)]
-    if path is not None:
-        overlay = path["mtu"] - answer["overhead"]
-        said.append(
-            f"path MTU {path['mtu']} (found by {path['how']}, {path['phase']}): overlay {overlay}"
-        )
-    return [*said, *_stops(answer, times)]
+    return [
+        f"{len(times)} of {len(probes)} answered" + _median(times),
+        *_path(answer["path"], answer["overhead"]),
+        *_stops(answer),
+    ]
 
 
 def _median(times: list[float]) -> str:
     return f", median {statistics.median(times) * 1000:.2f} ms" if times else ""
 
 
-def _stops(answer: dict[str, Any], times: list[float]) -> list[str]:
-    """Where it stops, in words."""
-    if not times:
-        if answer["path"] and answer["path"]["answers"] is False:
-            return ["nothing answers: no pyvxlan there (a kernel device never answers), or no way"]
-        return ["nothing answers: is pyvxlan up there, with this host among its remotes?"]
-    largest = max(one["size"] for one in answer["probes"])
-    lost = [one for one in answer["probes"] if one["rtt"] is None]
-    if lost and all(one["size"] == largest for one in lost):
-        ports = ", ".join(str(one["srcport"]) for one in lost)
-        return [
-            f"small probes pass, {largest} bytes do not (port {ports}): a black hole on the way"
-        ]
-    if lost:
-        ports = ", ".join(sorted({str(one["srcport"]) for one in lost}))
-        return [f"some ways are broken: nothing comes back for port {ports}"]
-    return []
+def _path(path: dict[str, Any] | None, overhead: int) -> Iterator[str]:
+    """What the path carries and how that is known."""
+    if path is None:
+        return
+    when = "" if path["since"] is None else f" {output.span(path['since'])} ago"
+    how = {"probe": "by probes", "icmp": "by ICMP", "link": "from the link's MTU"}[path["how"]]
+    fits = f"{path['mtu'] - overhead} inside"
+    yield f"path MTU {path['mtu']}, {fits} (known {how}{when}; {path['phase']})"
+    if path["mtu"] < path["ceiling"]:
+        yield f"the link carries {path['ceiling']}: something on the way is narrower"
+
+
+def _stops(answer: dict[str, Any]) -> Iterator[str]:
+    from vxlan.doctor_paths import where_it_stops
+
+    if stops := where_it_stops(answer):
+        yield ": ".join(stops)

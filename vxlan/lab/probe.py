@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 _CHUNK = 1 << 18
+_SO_MAX_PACING_RATE = 47
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,16 @@ class _Echo:
 
 
 def tcp_transfer(
-    source: Namespace, sink: Namespace, address: str, length: int, timeout: float = 30.0
+    source: Namespace,
+    sink: Namespace,
+    address: str,
+    length: int,
+    timeout: float = 30.0,
+    pace: int = 0,
 ) -> Transfer:
     """Send `length` random bytes over TCP from `source` to `address` in `sink`.
 
+    `pace` is at most how many bytes a second; 0: as many as go.
     Raises OSError (TimeoutError) when the connection does not come or stalls.
     """
     with _listener(sink, address, timeout) as listener:
@@ -169,6 +176,8 @@ def tcp_transfer(
         start = time.monotonic()
         with source.socket(listener.family, socket.SOCK_STREAM) as sender:
             sender.settimeout(timeout)
+            if pace:
+                sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, pace)
             sender.connect(listener.getsockname()[:2])
             sent = _send_random(sender, length)
             sender.shutdown(socket.SHUT_WR)
