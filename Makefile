@@ -46,7 +46,7 @@ $(STAMP): $(SOURCES)
 	echo "make: installing pyvxlan and what it needs into $(VENV)"
 	$(BIN)/python -c '$(REQUIRES)' > build/requires.txt
 	$(BIN)/python -m pip install --quiet --requirement build/requires.txt
-	PYVXLAN_REQUIRE_EXT=1 PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[lab,test]'
+	PYVXLAN_REQUIRE_EXT=1 PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[bench,lab,test]'
 	touch $@
 
 preflight:

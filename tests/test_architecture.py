@@ -54,11 +54,12 @@ DOORS = {
     "pytun": "tap*",
     "uvloop": "pyengine* node*",
     "pyroute2": "net*",
+    "matplotlib": "bench.pictures",
     "scapy": "explain* lab*",
     "click": "cli*",
     "rich": "cli*",
 }
-LATE_ONLY = {"scapy"}
+LATE_ONLY = {"matplotlib", "scapy"}
 ENGINES = {"pyengine", "_fastpath"}
 
 

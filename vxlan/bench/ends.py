@@ -46,12 +46,13 @@ class Agent:
 
 
 class LocalAgent(Agent):
-    """An agent as a process in a namespace."""
+    """An agent as a process in a namespace; None: in that of the caller."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace | None) -> None:
         here = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-        self._process = namespace.popen(
+        start = namespace.popen if namespace else subprocess.Popen
+        self._process = start(
             [sys.executable, "-m", "vxlan.bench.agent"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

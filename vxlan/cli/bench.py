@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vxlan.cli import output
+from vxlan.cli import bench_remote, output
+from vxlan.cli.bench_run import run
 from vxlan.cli.errors import INTERRUPTED, Failure
-from vxlan.cli.options import json_option, verbosity
+from vxlan.cli.options import json_option
 from vxlan.cli.output import Cell, Column
 
 if TYPE_CHECKING:
-    from vxlan.bench.matrix import Progress, Results, Settings
+    from vxlan.bench.matrix import Results, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +78,7 @@ def bench(ctx: click.Context, /, as_json: bool, markdown: bool, **options: Any) 
     """
     if ctx.invoked_subcommand is not None:
         return None
-    results = _run(_settings(**options))
+    results = run(_settings(**options))
     _print_results(results, as_json, markdown)
     return INTERRUPTED if results.interrupted else 0
 
@@ -129,7 +128,7 @@ def claim(as_json: bool, quick: bool, rounds: int, seconds: float) -> int:
 
     overlays = (question.BARE, *question.OF)
     budget = QUICK_BUDGET if quick else None
-    results = _run(Settings(overlays, question.TESTS, (Kind(),), rounds, seconds, budget))
+    results = run(Settings(overlays, question.TESTS, (Kind(),), rounds, seconds, budget))
     found = question.answers(results)
     if as_json:
         answers = [one.as_dict() for one in found]
@@ -144,7 +143,47 @@ def claim(as_json: bool, quick: bool, rounds: int, seconds: float) -> int:
     return INTERRUPTED if results.interrupted else 0
 
 
-# -- running -------------------------------------------------------------------------------
+@bench.command("report")
+@click.argument("run_json", metavar="RUN.JSON", type=click.Path(path_type=Path))
+@click.option(
+    "--memory",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What `make bench` saved: adds the costs in memory.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("bench-report"),
+    show_default=True,
+    help="Where to write.",
+)
+def report_(run_json: Path, memory: Path | None, out: Path) -> None:
+    """Draw a run that `pyvxlan bench --json` saved: one HTML page, and PNG and SVG files.
+
+    Needs matplotlib: `pip install 'pyvxlan[bench]'`.
+    """
+    from vxlan.bench import memory as saved
+    from vxlan.bench import page
+
+    try:
+        result = json.loads(run_json.read_text())
+        costs = saved.load(memory) if memory else []
+        written = page.write(result, costs, out)
+    except (ValueError, KeyError) as error:
+        raise Failure(f"{run_json}: not saved by `pyvxlan bench --json`: {error}") from error
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}") from error
+    for path in written:
+        click.echo(path)
+
+
+bench.add_command(bench_remote.serve)
+bench.add_command(bench_remote.remote)
+
+
+# -- settings ------------------------------------------------------------------------------
 
 
 def _settings(
@@ -180,49 +219,6 @@ def _check(given: tuple[str, ...], known: Any, what: str) -> None:
     unknown = [word for word in given if word not in known]
     if unknown:
         raise click.UsageError(f"no {what} {', '.join(unknown)}: there are {', '.join(known)}")
-
-
-def _run(settings: Settings) -> Results:
-    from vxlan.bench.matrix import Run
-
-    if os.geteuid() != 0:
-        raise Failure("bench makes network namespaces: run it as root")
-    with _ended_by_sigterm(), _progress() as progress:
-        return Run(settings, progress).run()
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: everything is removed."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A line on standard error: rewritten on a terminal, at each tenth elsewhere."""
-    tty, seen = sys.stderr.isatty(), [-1]
-
-    def tell(text: str, part: float) -> None:
-        tenth = int(part * 10)
-        if verbosity() < 0 or (not tty and tenth == seen[0]):
-            return
-        seen[0] = tenth
-        line = f"bench: {part:4.0%} {text}"
-        click.echo(f"\r\033[K{line}" if tty else line, err=True, nl=not tty)
-
-    try:
-        yield tell
-    finally:
-        if tty:
-            click.echo("\r\033[K", err=True, nl=False)
 
 
 # -- printing ------------------------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""Figures of the in-memory suites (bench/), read from the JSON that `make bench` saves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Cost(NamedTuple):
+    """Nanoseconds for each packet: minimum and median over the rounds."""
+
+    job: str
+    by: str
+    size: int
+    entries: int
+    least: float
+    median: float
+
+
+def load(path: Path) -> list[Cost]:
+    """The costs in a file.  Raises OSError, or ValueError if it is another kind of file."""
+    found = json.loads(path.read_text())
+    try:
+        return [_cost(one) for one in found["benchmarks"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not saved by `make bench`: no {error}") from error
+
+
+def _cost(one: dict[str, Any]) -> Cost:
+    params = one["params"] or {}
+    return Cost(
+        job=one["name"].partition("[")[0].removeprefix("test_").removesuffix("_by_hand"),
+        by=str(params.get("by") or params.get("engine_name") or "python"),
+        size=int(params.get("size", 0)),
+        entries=int(params.get("entries", 0)),
+        least=one["ns_per_packet"]["min"],
+        median=one["ns_per_packet"]["median"],
+    )

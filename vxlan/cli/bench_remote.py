@@ -1,0 +1,78 @@
+"""`pyvxlan bench serve` and `pyvxlan bench remote`: between two real hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vxlan.cli import output
+from vxlan.cli.bench_run import progress
+from vxlan.cli.errors import Failure
+from vxlan.cli.options import json_option
+from vxlan.cli.output import Cell, Column
+
+if TYPE_CHECKING:
+    from vxlan.bench.remote import Row
+
+
+@click.command()
+@click.option("--address", metavar="IP", help="Listen here.  [default: the overlay address]")
+def serve(address: str | None) -> None:
+    """Let `pyvxlan bench remote` on another host of the overlay measure against this one.
+
+    It listens on an overlay address only, and ends with Ctrl-C.
+    """
+    from vxlan.bench import remote as hosts
+
+    chosen = address or next(iter(hosts.here().overlay), None)
+    if chosen is None:
+        raise Failure("no node here has an overlay address: give one with --address")
+    try:
+        hosts.serve(chosen, hosts.here, output.note)
+    except OSError as error:
+        raise Failure(f"{chosen}, port {hosts.PORT}: {error.strerror}") from error
+
+
+@click.command()
+@click.argument("host")
+@click.option("--beside", metavar="IP", help="Its address in the underlay.  [default: asked]")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True)
+@json_option
+def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: bool) -> None:
+    """Measure to another host, over the overlay and beside it, in turn.
+
+    HOST is its overlay address; there, `pyvxlan bench serve` must run.
+    """
+    from vxlan.bench import remote as hosts
+    from vxlan.bench.generator import LoadError
+    from vxlan.bench.load import QUICK
+
+    place = hosts.here()
+    try:
+        with progress() as tell, hosts.connected(host, beside, place.remotes) as paths:
+            rows = hosts.measure(paths, QUICK, rounds, seconds, place.pids, tell)
+    except LoadError as error:
+        raise Failure(str(error)) from error
+    if as_json:
+        output.emit_json({"version": 1, "host": host, "rows": rows})
+        return
+    titles = ("test", "overlay", "beside", "", "ratio", "middle half", "verdict")
+    output.page().table([Column(title) for title in titles], [_cells(row) for row in rows])
+
+
+def _cells(row: Row) -> output.Row:
+    from vxlan.bench.report import digits, span
+
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    verdict = Cell(row["verdict"], "good" if row["verdict"] == "ok" else "warn")
+    return (
+        row["test"],
+        digits(row["overlay"]),
+        digits(row["beside"]),
+        row["unit"],
+        "?" if ratio and row["verdict"] != "ok" else ratio,
+        span(row["ratio_low"], row["ratio_high"], 2),
+        verdict,
+    )
