@@ -45,10 +45,9 @@ class Running:
 
     def __init__(self, name: str = "n1") -> None:
         self.server = Server(api.socket_path(name), OPERATIONS)
-        self.loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def __enter__(self) -> Self:
         self.server.bind()
@@ -60,12 +59,8 @@ class Running:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self._serve())
-        self.loop.close()
-
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         await self.server.serve()
         self._ready.set()
         await self._stop.wait()

@@ -156,8 +156,10 @@ class Server:
         self._clients.add(task)
         try:
             await self._converse(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()  # what a client did not read by now, it never will
         finally:
             self._clients.discard(task)
             writer.close()
