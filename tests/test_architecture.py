@@ -54,7 +54,7 @@ DOORS = {
     "pytun": "tap*",
     "uvloop": "pyengine* node*",
     "pyroute2": "net*",
-    "matplotlib": "bench.pictures",
+    "matplotlib": "bench.canvas bench.pictures",
     "scapy": "explain* lab*",
     "click": "cli*",
     "rich": "cli*",

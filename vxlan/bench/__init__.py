@@ -14,7 +14,10 @@
     report     results as rows, as a table, as Markdown
     claim      "VXLAN adds 10-20 % latency and takes 50-75 % of the throughput"
     remote     between two real hosts
-    pictures   plots, and one page with all of them
+    memory     figures of the in-memory suites (bench/)
+    canvas     the look of all pictures
+    pictures   the plots
+    page       a run as one page that opens offline
 
 This package drives nodes as processes and imports no engine.
 """

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vxlan.bench import report
+from vxlan.bench.canvas import DPI
 from vxlan.bench.memory import Cost
-from vxlan.bench.pictures import ALL, DPI, Picture
+from vxlan.bench.pictures import ALL, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vxlan.bench.canvas import COLOURS, FAINT, INK, canvas, list_lines, plain_ticks, spread_labels
 from vxlan.bench.memory import Cost
 from vxlan.bench.overlays import OVERLAYS
 
@@ -19,27 +20,6 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 
-SIZE = (11, 6.2)
-DPI = 150
-INK, FAINT, GRID = "#1b1f24", "#68717d", "#dfe3e8"
-
-COLOURS = {
-    "none": "#9aa4b1",
-    "kernel": "#2f3b4c",
-    "fastpath": "#0b7a75",
-    "python": "#e0a100",
-    "ovs": "#7a5195",
-    "vde": "#a05d2c",
-    "socat": "#5b8e3e",
-    "openvpn": "#ef7b45",
-    "tinc": "#b5485d",
-    "docker-bridge": "#2f7ed8",
-    "macvlan": "#6cb4e4",
-    "ipvlan-l3": "#a9d3f0",
-    "struct": "#9aa4b1",
-    "scapy": "#b5485d",
-}
-
 
 class Picture(NamedTuple):
     """One plot: a name for its file, what it shows, and how it is drawn."""
@@ -47,24 +27,6 @@ class Picture(NamedTuple):
     name: str
     text: str
     draw: Callable[[Result, Sequence[Cost]], Figure | None]
-
-
-def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    """An empty figure in the style of all of them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    heading = f"{title}\n"  # the empty line keeps room for what stands below
-    figure.suptitle(heading, x=0.012, ha="left", fontsize=18, fontweight="bold", color=INK)
-    figure.text(0.012, 0.928, subtitle, va="top", fontsize=11, color=FAINT)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    axes.tick_params(colors=INK, labelsize=11, length=0)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def about(result: Result) -> str:
@@ -172,10 +134,10 @@ def latency(result: Result, _: Sequence[Cost]) -> Figure | None:
     figure, axes = canvas("Round trip of a 64-byte request", about(result))
     axes.set_xscale("log")
     ends = [_curve(axes, one) for one in found]
-    _name_lines(axes, ends)
+    list_lines(axes, ends)
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 25, 50, 75, 90, 99], [f"{share} %" for share in (0, 25, 50, 75, 90, 99)])
-    _plain_ticks(axes, "x", [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000])
+    plain_ticks(axes, "x", [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000])
     axes.set_xlim(min(e[0] for e in ends) / 1.6, max(e[0] for e in ends) * 3)
     axes.set_xlabel("microseconds, logarithmic: further left is better", color=FAINT)
     axes.set_ylabel("answered within", color=FAINT)
@@ -210,7 +172,7 @@ def packet_rate(result: Result, _: Sequence[Cost]) -> Figure | None:
         axes.plot(xs, ys, color=COLOURS[name], linewidth=2.2, marker="o", markersize=5)
         axes.fill_between(xs, low, high, color=COLOURS[name], alpha=0.12, linewidth=0)
         ends.append((float(xs[-1]), ys[-1], name))
-    _name_lines_right(axes, ends)
+    spread_labels(axes, [(x, y, name, name) for x, y, name in ends])
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, max(sizes) * 1.22)
     axes.set_xticks(sizes)
@@ -242,9 +204,9 @@ def table_cost(_: Result, costs: Sequence[Cost]) -> Figure | None:
             xs, ys = zip(*line, strict=True)
             axes.plot(xs, ys, style, color=COLOURS[by], linewidth=2.2, marker="o", markersize=6)
             ends.append((float(xs[-1]), ys[-1], by, f"{by}: {words[job]}"))
-    _spread_labels(axes, ends)
-    _plain_ticks(axes, "x", sorted({cost.entries for cost in found}))
-    _plain_ticks(axes, "y", [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000])
+    spread_labels(axes, ends)
+    plain_ticks(axes, "x", sorted({cost.entries for cost in found}))
+    plain_ticks(axes, "y", [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000])
     values = [cost.least for cost in found]
     axes.set_ylim(min(values) / 2, max(values) * 2)
     axes.set_xlim(0.6, max(cost.entries for cost in found) * 14)
@@ -273,71 +235,11 @@ def encap_cost(_: Result, costs: Sequence[Cost]) -> Figure | None:
         )
     axes.set_xscale("log")
     axes.set_xlim(least / 4, max(cost.least for cost in found) * 30)
-    _plain_ticks(axes, "x", [10**power for power in range(1, 8)])
+    plain_ticks(axes, "x", [10**power for power in range(1, 8)])
     axes.set_yticks(range(len(found)), [cost.by for cost in found])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("nanoseconds for each frame, logarithmic", color=FAINT)
     return figure
-
-
-# -- axes and labels -----------------------------------------------------------------------------
-
-
-def _plain_ticks(axes: Axes, which: str, values: Sequence[int]) -> None:
-    """Numbers as people write them, on an axis that would write powers of ten."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator(list(values)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axis.set_minor_locator(NullLocator())
-
-
-def _name_lines(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """A legend in the order of the curves, fastest first."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=COLOURS[name], linewidth=3, label=f"{name}  {value:,.0f} us")
-        for value, _, name in sorted(ends)
-    ]
-    axes.legend(
-        handles=handles,
-        title="median",
-        frameon=False,
-        fontsize=11,
-        loc="lower right",
-        labelcolor=INK,
-        alignment="left",
-    )
-
-
-def _name_lines_right(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    _spread_labels(axes, [(x, y, name, name) for x, y, name in ends])
-
-
-def _spread_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write names at the ends of lines, moved apart where they would cover each other."""
-    axes.autoscale_view()
-    figure = axes.get_figure()
-    assert figure is not None
-    pixels = [axes.transData.transform((x, y))[1] for x, y, _, _ in ends]
-    apart = 17.0 * DPI / 100
-    last = float("-inf")
-    for index in sorted(range(len(ends)), key=pixels.__getitem__):
-        x, y, colour, text = ends[index]
-        wanted = max(pixels[index], last + apart)
-        last = wanted
-        axes.annotate(
-            text,
-            (x, y),
-            xytext=(10, (wanted - pixels[index]) * 72 / DPI),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-            color=COLOURS[colour],
-            fontweight="bold",
-        )
 
 
 ALL = (

@@ -203,18 +203,39 @@ def groups(found: Sequence[Row]) -> Iterator[tuple[Kind, list[Row]]]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The same as tables of Markdown."""
+    """One table for each kind of cable, overlays down and figures across."""
     machine = result["machine"]
     head = (
         f"`{result['command']}`, {result['date']}, pyvxlan {result['pyvxlan']}, "
         f"Linux {machine['kernel']}, {machine['cores']} cores {machine['cpu']}, "
-        f"{result['rounds']} rounds"
+        f"{result['rounds']} rounds.  Medians; in brackets the ratio to the kernel's driver, "
+        "or ? where the rounds disagree or the machine was busy."
     )
     lines = [head]
     for kind, chosen in groups(result["rows"]):
-        lines += ["", f"**{kind}**", "", _line(TITLES), _line("---" for _ in TITLES)]
-        lines += [_line(cells(row)) for row in chosen]
+        lines += ["", f"**{kind}**", "", *_matrix(chosen)]
     return "\n".join(lines) + "\n"
+
+
+def _matrix(chosen: Sequence[Row]) -> Iterator[str]:
+    units = {row["test"]: row["unit"] for row in chosen if row["median"] is not None}
+    yield _line(["overlay", *(f"{test}, {unit}" for test, unit in units.items())])
+    yield _line(["---", *("---:" for _ in units)])
+    for overlay in dict.fromkeys(row["overlay"] for row in chosen):
+        own = {row["test"]: row for row in chosen if row["overlay"] == overlay}
+        if any(row["median"] is not None for row in own.values()):
+            yield _line([overlay, *(_cell(own.get(test)) for test in units)])
+    reasons = [f"{row['overlay']}: {row['why']}" for row in chosen if row["why"]]
+    yield from ("", *(f"- {reason}" for reason in reasons)) if reasons else ()
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row["median"] is None:
+        return ""
+    if row["ratio_to_kernel"] is None or row["overlay"] == BASE:
+        return digits(row["median"])
+    ratio = f"{row['ratio_to_kernel']:.2f}" if row["verdict"] == "ok" else "?"
+    return f"{digits(row['median'])} ({ratio})"
 
 
 def _line(words: Iterable[str]) -> str:
