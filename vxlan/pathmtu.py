@@ -43,8 +43,9 @@ from enum import StrEnum
 from vxlan.mtu import MIN_MTU_IPV6, path_mtu_needed
 
 MAX_PROBES = 3
-PROBE_TIMER = 0.3
-"""Seconds to wait for an acknowledgement."""
+PROBE_TIMER = 0.24
+"""Seconds to wait for an acknowledgement: just less than an engine's tick, so that a size
+is given up after three of them.  An acknowledgement that comes later counts all the same."""
 CONFIRM_TIMER = 5.0
 """Seconds between two confirmations of a known size: how long a black hole can last."""
 RAISE_TIMER = 30.0
