@@ -7,9 +7,16 @@ both sides hold agree is a test, too.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
 
+cimport atomic
 cimport csum
+cimport datapath
+cimport fdb
+cimport tables
 cimport wire
 
 csum.crc32_init()
@@ -91,3 +98,6 @@ def flow_hash(bytes frame not None) -> int:
 def source_port(uint32_t flow, uint16_t low, uint16_t high) -> int:
     """The outer UDP source port in [low, high] for a flow (RFC 7348, section 5)."""
     return wire.source_port(flow, low, high)
+
+
+include "core.pxi"

@@ -33,7 +33,7 @@ LAYERS = {
         pcap* middleware*
     """,
     "python engine": "pyengine*",
-    "compiled engine": "_fastpath",
+    "compiled engine": "_fastpath fastengine",
     "node": """
         config* node* api* attachment doctor* finding history local_address operations
         overlay_mtu reload* report control*
@@ -44,6 +44,7 @@ BELOW = {
     "core": {"core"},
     "edges": {"core", "edges"},
     "python engine": {"core", "edges", "python engine"},
+    "compiled engine": {"core", "edges", "compiled engine"},
     "node": {"core", "edges", "node"},
     "faces": {"core", "edges", "node", "faces"},
 }

@@ -129,7 +129,7 @@ class Vtep:
         if len(frame) - inner.l3 > limit:
             return self._encap_too_big(segment, frame, inner, targets, limit, now)
         frame = fit.clamped(segment, frame, targets, self.paths.rooms)
-        return _datagrams(segment, frame, inner, targets)
+        return replicate(segment, frame, inner, targets)
 
     def _encap_too_big(
         self,
@@ -145,7 +145,7 @@ class Vtep:
             answer = fit.refuse(segment, frame, inner, limit, now)
             if answer is not None:
                 self.answers.append(Frame(segment.vni, answer))
-        whole = (_datagrams(segment, part, inspect(part), targets) for part in parts)
+        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
         return [datagram for made in whole for datagram in made]
 
     # -- underlay -> TAP ---------------------------------------------------------------
@@ -258,7 +258,7 @@ def _why_no_segment(header: VxlanHeader | None) -> Drop:
     return Drop.VXLAN_VNI_NOT_FOUND if header.valid else Drop.VXLAN_INVALID_HDR
 
 
-def _datagrams(
+def replicate(
     segment: Segment, frame: bytes, inner: Inner, targets: tuple[Remote, ...]
 ) -> list[Datagram]:
     """Head-end replication: the same payload for each target."""

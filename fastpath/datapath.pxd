@@ -1,0 +1,587 @@
+"""The rules for one packet: the twin of vxlan/vtep.py and vxlan/segment.py.
+
+Theory of operation
+===================
+
+`encap_one` and `decap_one` decide about one packet, in the order that the head of
+vxlan/vtep.py gives, and count what they decide.  Both the workers and the in-memory
+entries of the engine call them, so a test of these is a test of those.
+
+    SEND, DELIVER   go on with it; `Verdict` says how
+    DROP            discarded and counted; forget it
+    PUNT            rare: Python decides by the functions of the Python engine
+                    (too big for the path; a probe, or its acknowledgement)
+
+A frame may be changed where it lies (MSS, ECN).  A super-frame from the TAP is given
+once, by its headers, with the length of the longest segment that will be cut from it.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcmp
+
+from atomic cimport (
+    load_pointer, load_u32, pthread_mutex_lock, pthread_mutex_unlock, read_fence, store_pointer,
+)
+from csum cimport checksum_update
+from fdb cimport (
+    CONTRADICTED, DYNAMIC, KNOWN, MOVED, NEW, NONE, REFUSED, STATIC, UNKEPT, Entry, Fdb,
+    fdb_begin, fdb_end, fdb_find, fdb_forget, fdb_lookup, fdb_put, fdb_refresh,
+    fdb_copy, fdb_new, oldest_of_fullest,
+)
+from mtu cimport clamp_mss, may_be_syn, store16
+from tables cimport *
+from wire cimport (
+    ETH_HLEN, I_FLAG, VXLAN_HLEN, Inner, VxlanHeader, inspect, is_vlan, load16, vxlan_load,
+)
+
+cdef enum:
+    SEND = 0
+    DELIVER = 1
+    DROPPED = 2
+    PUNT = 3
+
+    DEFAULT_TTL = 64
+    ECN_MASK = 3
+    PROBE_HLEN = 32
+
+
+cdef struct Verdict:
+    const uint32_t *remotes  # encap: to whom
+    uint32_t count
+    uint32_t one  # where `remotes` points for a single remote
+    uint32_t flow
+    uint32_t l3
+    int64_t limit  # the longest packet that fits, for PUNT
+    uint8_t tos
+    uint8_t ttl
+    uint8_t flooded
+    Segment *segment  # decap: into which
+
+
+cdef extern from *:
+    """
+    /* RFC 6040, figure 4: [inner][outer] -> new inner; 4 = drop */
+    static const uint8_t fastpath_ecn[4][4] = {
+        {0, 0, 0, 4}, {1, 1, 1, 3}, {2, 1, 2, 3}, {3, 3, 3, 3},
+    };
+    """
+    const uint8_t fastpath_ecn[4][4]
+
+
+cdef inline bint is_zero_mac(const uint8_t *mac) noexcept nogil:
+    return not (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5])
+
+
+# -- encap -------------------------------------------------------------------------
+
+
+cdef inline int refuse_to_encap(
+    const Segment *segment, const uint8_t *frame, size_t length
+) noexcept nogil:
+    """The reason, or -1."""
+    if length < ETH_HLEN:
+        return PKT_TOO_SMALL
+    if frame[6] & 1 or is_zero_mac(frame + 6):
+        return MAC_INVALID_SOURCE
+    if segment.rules.vlan_drop and is_vlan(load16(frame + 12)):
+        return VLAN_POLICY
+    return -1
+
+
+cdef inline void find_targets(
+    Tables *tables, Segment *segment, const uint8_t *mac, double now, Verdict *verdict
+) noexcept nogil:
+    """The entry's remotes, else the flood list."""
+    cdef Group *group
+    verdict.flooded = 0
+    if fdb_lookup(<Fdb *>load_pointer(&segment.fdb), mac, now, &verdict.one):
+        if not verdict.one & GROUP:
+            verdict.remotes = &verdict.one
+            verdict.count = 1
+            return
+        group = tables.groups[verdict.one & ~GROUP]
+    else:
+        group = <Group *>load_pointer(&segment.flood)
+        verdict.flooded = 1
+    verdict.remotes = group.remotes
+    verdict.count = group.count
+
+
+cdef inline int64_t limit_of(
+    Tables *tables, const Segment *segment, uint32_t l3, const uint32_t *remotes, uint32_t count
+) noexcept nogil:
+    """The longest inner packet that reaches all remotes (vxlan/fit.py)."""
+    cdef int64_t room = segment.rules.max_frame
+    cdef uint32_t at, own
+    for at in range(count):
+        own = tables.peers[tables.remotes[remotes[at]].peer].room
+        if own < room:
+            room = own
+    room -= l3
+    return room if room < segment.rules.mtu else segment.rules.mtu
+
+
+cdef inline void clamp_in_place(
+    Tables *tables, Segment *segment, int slot, uint8_t *frame, size_t length, uint32_t l3,
+    const uint32_t *remotes, uint32_t count,
+) noexcept nogil:
+    cdef int64_t limit
+    if segment.rules.mss == 0 or not may_be_syn(frame, length):
+        return
+    limit = limit_of(tables, segment, l3, remotes, count)
+    if clamp_mss(frame, length, limit, segment.rules.mss):
+        counters_of(tables, &segment.tally, slot, LOCAL).counts[CLAMPED] += 1
+
+
+cdef inline int encap_one(
+    Tables *tables, int slot, Segment *segment, uint8_t *frame, size_t length, size_t longest,
+    double now, Verdict *verdict,
+) noexcept nogil:
+    """Where a frame from the TAP goes: SEND, DROPPED or PUNT.
+
+    `longest` is the length of the longest frame that will be sent of it: `length`,
+    or for a super-frame that of its segments.
+    """
+    cdef int reason = refuse_to_encap(segment, frame, length)
+    cdef Inner inner
+    if reason >= 0:
+        count_drop(tables, &segment.tally, slot, LOCAL, reason, 1)
+        return DROPPED
+    find_targets(tables, segment, frame, now, verdict)
+    if verdict.count == 0:
+        count_drop(tables, &segment.tally, slot, LOCAL, NO_TX_TARGET, 1)
+        return DROPPED
+    inner = inspect(frame, length)
+    verdict.flow = inner.flow
+    verdict.l3 = inner.l3
+    verdict.limit = limit_of(tables, segment, inner.l3, verdict.remotes, verdict.count)
+    if <int64_t>longest - inner.l3 > verdict.limit:
+        return PUNT
+    outer_fields(&segment.rules, &inner, verdict)
+    clamp_in_place(
+        tables, segment, slot, frame, length, inner.l3, verdict.remotes, verdict.count
+    )
+    return SEND
+
+
+cdef inline void outer_fields(const Rules *rules, const Inner *inner, Verdict *verdict) noexcept nogil:
+    """DSCP and TTL by policy, ECN always copied (RFC 6040, section 4.1)."""
+    cdef int dscp = inner.tos if rules.tos < 0 else rules.tos
+    verdict.tos = <uint8_t>((dscp & ~ECN_MASK) | (inner.tos & ECN_MASK))
+    verdict.ttl = <uint8_t>rules.ttl
+    if verdict.ttl == 0:
+        verdict.ttl = inner.ttl if inner.ttl else DEFAULT_TTL
+
+
+cdef inline void count_sent(
+    Tables *tables, int slot, Segment *segment, const Verdict *verdict, uint64_t packets,
+    uint64_t octets,
+) noexcept nogil:
+    """Count the datagrams made for every target; `octets` are those of the inner frames."""
+    cdef Counters *counters
+    cdef uint32_t at
+    if verdict.flooded:
+        counters_of(tables, &segment.tally, slot, LOCAL).counts[FLOODED] += packets
+    for at in range(verdict.count):
+        counters = counters_of(
+            tables, &segment.tally, slot, tables.remotes[verdict.remotes[at]].peer
+        )
+        counters.counts[ENCAP_PACKETS] += packets
+        counters.counts[ENCAP_BYTES] += octets
+
+
+# -- decap -------------------------------------------------------------------------
+
+
+cdef inline bint is_probe(const uint8_t *payload, size_t length) noexcept nogil:
+    """Whether a datagram is a probe or its acknowledgement (vxlan/probe.py)."""
+    cdef int at
+    if length < PROBE_HLEN or memcmp(payload + 8, b"PVXP", 4) != 0:
+        return False
+    for at in range(8):
+        if payload[at]:
+            return False
+    return payload[12] == 1 or payload[12] == 2
+
+
+cdef inline int refuse_to_decap(
+    const Segment *segment, const VxlanHeader *header, const uint8_t *frame, size_t length
+) noexcept nogil:
+    """The reason, or -1."""
+    if header.reserved and segment.rules.strict:
+        return VXLAN_RESERVED_BITS
+    if length < ETH_HLEN:
+        return PKT_TOO_SMALL
+    if segment.rules.vlan_drop and is_vlan(load16(frame + 12)):
+        return VLAN_POLICY
+    if frame[6] & 1 or is_zero_mac(frame + 6):
+        return MAC_INVALID_SOURCE
+    if is_own(segment, frame + 6):
+        return LOCAL_MAC
+    return -1
+
+
+cdef inline bint is_own(const Segment *segment, const uint8_t *mac) noexcept nogil:
+    cdef Macs *own = <Macs *>load_pointer(&segment.own)
+    cdef uint32_t at
+    if own == NULL:
+        return False
+    for at in range(own.count):
+        if memcmp(own.mac[at], mac, 6) == 0:
+            return True
+    return False
+
+
+cdef inline bint pass_on_congestion(uint8_t *frame, size_t length, uint8_t outer) noexcept nogil:
+    """Fold the outer ECN field in (RFC 6040, section 4.2); False if that cannot be."""
+    cdef Inner inner
+    cdef uint8_t ecn
+    if outer == 0:
+        return True
+    inner = inspect(frame, length)
+    if inner.version == 0:
+        return True
+    ecn = fastpath_ecn[inner.tos & ECN_MASK][outer]
+    if ecn > ECN_MASK:
+        return False
+    if ecn != inner.tos & ECN_MASK:
+        set_ecn(frame + inner.l3, inner.version, <uint8_t>((inner.tos & ~ECN_MASK) | ecn))
+    return True
+
+
+cdef inline void set_ecn(uint8_t *packet, uint8_t version, uint8_t tos) noexcept nogil:
+    cdef uint16_t before = load16(packet)
+    if version == 6:
+        packet[1] = <uint8_t>((packet[1] & 0x0F) | (tos & 0x0F) << 4)
+        return
+    packet[1] = tos
+    store16(packet + 10, checksum_update(load16(packet + 10), before, load16(packet)))
+
+
+cdef inline int decap_one(
+    Tables *tables, int slot, uint32_t peer, uint8_t *payload, size_t length, uint8_t tos,
+    double now, Verdict *verdict,
+) noexcept nogil:
+    """What a datagram from `peer` becomes: DELIVER (frame at payload + 8), DROPPED or PUNT."""
+    cdef VxlanHeader header
+    cdef Segment *segment = NULL
+    cdef int reason
+    if length < VXLAN_HLEN:
+        count_drop(tables, &tables.tally, slot, peer, HDR_TRUNC, 1)
+        return DROPPED
+    header = vxlan_load(payload)
+    if header.flags & I_FLAG:
+        segment = segment_find(tables, header.vni)
+    elif is_probe(payload, length):
+        return PUNT
+    if segment == NULL:
+        reason = VXLAN_VNI_NOT_FOUND if header.flags & I_FLAG else VXLAN_INVALID_HDR
+        count_drop(tables, &tables.tally, slot, peer, reason, 1)
+        return DROPPED
+    verdict.segment = segment
+    reason = judge(tables, segment, peer, &header, payload + VXLAN_HLEN, length - VXLAN_HLEN, tos, slot, now)
+    if reason >= 0:
+        count_drop(tables, &segment.tally, slot, peer, reason, 1)
+        return DROPPED
+    return DELIVER
+
+
+cdef inline int judge(
+    Tables *tables, Segment *segment, uint32_t peer, const VxlanHeader *header, uint8_t *frame,
+    size_t length, uint8_t tos, int slot, double now,
+) noexcept nogil:
+    """The reason for which a datagram of this segment is refused, or -1: learned and counted."""
+    cdef Counters *counters
+    cdef uint32_t remote
+    cdef int reason
+    if tables.peers[peer].own:
+        return OWN_ADDRESS
+    if not segment.rules.accept_any and segment.known[peer] == 0:
+        return UNKNOWN_REMOTE
+    remote = learn_remote(tables, segment, peer)
+    if tables.peers[peer].heard != 1:
+        set_heard(tables, peer, remote, 1, now)
+    reason = refuse_to_decap(segment, header, frame, length)
+    if reason >= 0:
+        return reason
+    if not pass_on_congestion(frame, length, tos & ECN_MASK):
+        return IP_TUNNEL_ECN
+    if segment.rules.learning and learn(tables, slot, segment, frame + 6, peer, remote, now) == REFUSED:
+        return VXLAN_ENTRY_EXISTS
+    counters = counters_of(tables, &segment.tally, slot, peer)
+    counters.counts[DECAP_PACKETS] += 1
+    counters.counts[DECAP_BYTES] += length
+    if header.reserved:
+        counters.counts[RESERVED_BITS] += 1
+    if remote != NONE and may_be_syn(frame, length):
+        clamp_decap(tables, segment, slot, frame, length, remote)
+    return -1
+
+
+cdef inline void clamp_decap(
+    Tables *tables, Segment *segment, int slot, uint8_t *frame, size_t length, uint32_t remote
+) noexcept nogil:
+    clamp_in_place(
+        tables, segment, slot, frame, length, inspect(frame, length).l3, &remote, 1
+    )
+
+
+cdef inline uint32_t learn_remote(Tables *tables, Segment *segment, uint32_t peer) noexcept nogil:
+    """The remote at a peer: as the flood list has it, else at the segment's own port."""
+    cdef uint32_t remote = segment.learn_as[peer]
+    if remote:
+        return remote - 1
+    pthread_mutex_lock(&tables.mutex)
+    remote = remote_add(tables, peer, segment.port)
+    if remote != NONE:
+        segment.learn_as[peer] = remote + 1
+    pthread_mutex_unlock(&tables.mutex)
+    return remote
+
+
+# -- learning (vxlan/fdb.py, Fdb.learn) ----------------------------------------------
+
+
+cdef inline int learn(
+    Tables *tables, int slot, Segment *segment, const uint8_t *mac, uint32_t peer,
+    uint32_t remote, double now,
+) noexcept nogil:
+    """A frame from `mac` came from a peer.  Takes the mutex if anything has to change."""
+    cdef Fdb *fdb = <Fdb *>load_pointer(&segment.fdb)
+    cdef uint32_t target
+    cdef int outcome
+    if remote == NONE or peer < FIRST_PEER:
+        return UNKEPT
+    if recently_seen(tables, fdb, mac, peer, now):
+        return KNOWN
+    pthread_mutex_lock(&tables.mutex)
+    outcome = learn_locked(tables, slot, segment, segment.fdb, mac, peer, remote, now)
+    pthread_mutex_unlock(&tables.mutex)
+    return outcome
+
+
+cdef inline bint recently_seen(
+    Tables *tables, Fdb *fdb, const uint8_t *mac, uint32_t peer, double now
+) noexcept nogil:
+    """Whether there is nothing to do: the usual case, without a lock."""
+    cdef uint32_t sequence = load_u32(&fdb.sequence)
+    cdef uint32_t place
+    cdef bint seen = False
+    if sequence & 1:
+        return False
+    place = fdb_find(fdb, mac)
+    if place != NONE:
+        seen = (
+            fdb.entries[place].state == DYNAMIC
+            and fdb.entries[place].owner == peer
+            and now - fdb.entries[place].updated < 1.0
+        )
+    read_fence()
+    return seen and load_u32(&fdb.sequence) == sequence
+
+
+cdef inline int learn_locked(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, const uint8_t *mac, uint32_t peer,
+    uint32_t remote, double now,
+) noexcept nogil:
+    cdef uint32_t place = fdb_find(fdb, mac)
+    cdef Entry *entry
+    if place == NONE:
+        return learn_new(tables, slot, segment, fdb, mac, peer, remote, now)
+    entry = &fdb.entries[place]
+    if entry.state != DYNAMIC:
+        return compare(tables, slot, segment, entry, peer, remote, now)
+    if entry.owner == peer:
+        if now - entry.updated >= 1.0:
+            fdb_refresh(fdb, place, now)
+        return KNOWN
+    return move(tables, slot, segment, fdb, place, peer, remote, now)
+
+
+cdef inline int learn_new(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, const uint8_t *mac, uint32_t peer,
+    uint32_t remote, double now,
+) noexcept nogil:
+    if not make_room(tables, slot, segment, fdb, now):
+        return UNKEPT
+    fdb_begin(fdb)
+    fdb_put(fdb, mac, remote, peer, DYNAMIC, now)
+    fdb_end(fdb)
+    note(tables, slot, segment, LEARNED, EV_LEARNED, now, mac, remote, NONE, 0)
+    return NEW
+
+
+cdef inline int move(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, uint32_t place, uint32_t peer,
+    uint32_t remote, double now,
+) noexcept nogil:
+    cdef Entry old = fdb.entries[place]
+    fdb_begin(fdb)
+    fdb_forget(fdb, place)
+    place = fdb_put(fdb, old.mac, remote, peer, DYNAMIC, now)
+    fdb.entries[place].used = old.used
+    fdb_end(fdb)
+    note(
+        tables, slot, segment, MOVED_COUNT, EV_MOVED, now, old.mac, remote,
+        first_remote(tables, old.target), 0,
+    )
+    return MOVED
+
+
+cdef inline int compare(
+    Tables *tables, int slot, Segment *segment, Entry *entry, uint32_t peer, uint32_t remote,
+    double now,
+) noexcept nogil:
+    """Data against a claim of higher rank."""
+    if target_names(tables, entry.target, peer):
+        entry.updated = now
+        return KNOWN
+    note(
+        tables, slot, segment, CONFLICT, EV_CONFLICT, now, entry.mac,
+        first_remote(tables, entry.target), remote, entry.state,
+    )
+    return REFUSED if entry.state == STATIC else CONTRADICTED
+
+
+cdef inline void note(
+    Tables *tables, int slot, Segment *segment, int which, uint8_t kind, double now,
+    const uint8_t *mac, uint32_t remote, uint32_t was, uint8_t state,
+) noexcept nogil:
+    counters_of_local(tables, segment, slot).counts[which] += 1
+    tell(tables, kind, now, segment.vni, mac, remote, was, state)
+
+
+cdef inline Counters *counters_of_local(Tables *tables, Segment *segment, int slot) noexcept nogil:
+    return counters_of(tables, &segment.tally, slot, LOCAL)
+
+
+cdef inline bint make_room(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, double now
+) noexcept nogil:
+    return fdb.count < fdb.limit or evict(tables, slot, segment, fdb, now)
+
+
+cdef inline bint evict(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, double now
+) noexcept nogil:
+    """The remote that holds most loses its oldest entry; False if nothing was learned."""
+    cdef uint32_t place = oldest_of_fullest(fdb)
+    if place == NONE:
+        return False
+    throw_out(tables, slot, segment, fdb, place, EVICTED, EV_EVICTED, now)
+    return True
+
+
+cdef inline void throw_out(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, uint32_t place, int which,
+    uint8_t kind, double now,
+) noexcept nogil:
+    cdef Entry old = fdb.entries[place]
+    fdb_begin(fdb)
+    fdb_forget(fdb, place)
+    fdb_end(fdb)
+    note(
+        tables, slot, segment, which, kind, now, old.mac, first_remote(tables, old.target), NONE, 0
+    )
+
+
+cdef inline void age(
+    Tables *tables, int slot, Segment *segment, Fdb *fdb, uint32_t owner, double now
+) noexcept nogil:
+    """Throw out what one owner holds and has not shown for the ageing time."""
+    cdef uint32_t place
+    while fdb.holders[owner].oldest:
+        place = fdb.holders[owner].oldest - 1
+        if now - fdb.entries[place].updated < fdb.ageing:
+            break
+        throw_out(tables, slot, segment, fdb, place, AGED, EV_AGED, now)
+
+
+cdef inline void age_all(Tables *tables, double now) noexcept nogil:
+    """Age every table.  Takes the mutex for one segment at a time."""
+    cdef Segment *segment
+    cdef uint32_t owner
+    cdef int at
+    for at in range(SEGMENT_SLOTS):
+        segment = tables.segments[at]
+        if segment == NULL or segment.fdb.ageing == 0 or segment.fdb.most == 0:
+            continue
+        pthread_mutex_lock(&tables.mutex)
+        for owner in range(<uint32_t>FIRST_PEER, tables.peer_count):
+            age(tables, 0, segment, segment.fdb, owner, now)
+        pthread_mutex_unlock(&tables.mutex)
+
+
+# -- written by the event loop's thread -----------------------------------------------
+
+
+cdef inline bint write(
+    Tables *tables, Segment *segment, const uint8_t *mac, uint32_t target, uint8_t state,
+    double since, double updated, double used, bint noted,
+) noexcept nogil:
+    """An entry, in the place of one that is there; False if there is no room.  Under the mutex."""
+    cdef Fdb *fdb = segment.fdb
+    cdef uint32_t place = fdb_find(fdb, mac)
+    cdef uint32_t owner = tables.remotes[first_remote(tables, target)].peer
+    if place == NONE and not make_room(tables, 0, segment, fdb, updated):
+        return False
+    fdb_begin(fdb)
+    if place != NONE:
+        fdb_forget(fdb, place)
+    place = fdb_put(fdb, mac, target, owner, state, updated)
+    fdb.entries[place].since = since
+    fdb.entries[place].used = used
+    fdb.entries[place].noted = noted
+    fdb_end(fdb)
+    return True
+
+
+cdef inline bint forget(Fdb *fdb, const uint8_t *mac) noexcept nogil:
+    """Take an entry out; False if there is none.  Under the mutex."""
+    cdef uint32_t place = fdb_find(fdb, mac)
+    if place == NONE:
+        return False
+    fdb_begin(fdb)
+    fdb_forget(fdb, place)
+    fdb_end(fdb)
+    return True
+
+
+cdef inline uint32_t copy_entries(const Fdb *fdb, Entry **copied) noexcept nogil:
+    """A copy of all entries, which the caller frees; how many.  Under the mutex."""
+    cdef uint32_t slot, count = 0
+    copied[0] = <Entry *>malloc((fdb.count + 1) * sizeof(Entry))
+    if copied[0] == NULL:
+        return 0
+    for slot in range(fdb.mask + 1):
+        if fdb.index[slot]:
+            copied[0][count] = fdb.entries[fdb.index[slot] - 1]
+            count += 1
+    return count
+
+
+cdef inline bint resize(
+    Tables *tables, Segment *segment, uint32_t limit, double ageing, uint64_t seed, double now
+) noexcept nogil:
+    """Another bound and ageing time; learned entries beyond the bound go."""
+    cdef Fdb *old = segment.fdb
+    cdef Fdb *new
+    cdef bint more = True
+    pthread_mutex_lock(&tables.mutex)
+    old.ageing = ageing
+    if limit > old.places:
+        new = fdb_new(limit, ageing, seed)
+        if new == NULL:
+            pthread_mutex_unlock(&tables.mutex)
+            return False
+        fdb_copy(new, old)
+        store_pointer(&segment.fdb, new)
+        retire(tables, old, release_fdb)
+    else:
+        old.limit = limit
+        while old.count > limit and more:
+            more = evict(tables, 0, segment, old, now)
+    pthread_mutex_unlock(&tables.mutex)
+    return True
