@@ -34,9 +34,11 @@ def about(result: Result) -> str:
     machine = result["machine"]
     row = _shown_kind(result)
     cable = "every datagram a real packet" if row["wire"] else "offloads on"
+    noisy = [one["verdict"] == "too noisy" for one in result["rows"]]
+    warning = " · busy machine: not to be quoted" if 2 * sum(noisy) > len(noisy) else ""
     return (
         f"underlay MTU {row['mtu']}, {cable} · {machine['cores']} cores {machine['cpu']}, "
-        f"Linux {machine['kernel'].partition('-')[0]} · {result['date'][:10]}"
+        f"Linux {machine['kernel'].partition('-')[0]} · {result['date'][:10]}{warning}"
     )
 
 

@@ -232,10 +232,12 @@ def _matrix(chosen: Sequence[Row]) -> Iterator[str]:
 def _cell(row: Row | None) -> str:
     if row is None or row["median"] is None:
         return ""
+    median = digits(row["median"])
+    if row["verdict"] != "ok":
+        return f"{median} (?)"
     if row["ratio_to_kernel"] is None or row["overlay"] == BASE:
-        return digits(row["median"])
-    ratio = f"{row['ratio_to_kernel']:.2f}" if row["verdict"] == "ok" else "?"
-    return f"{digits(row['median'])} ({ratio})"
+        return median
+    return f"{median} ({row['ratio_to_kernel']:.2f})"
 
 
 def _line(words: Iterable[str]) -> str:
