@@ -60,7 +60,10 @@ def _path(remote: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Iterat
         )  # fmt: skip
     elif path["answers"] is False:
         yield _no_pyvxlan(address, path)
-    elif answer is not None:
+    elif answer is None:
+        carries = f"carries {path['mtu']} (found by {path['how']})"
+        yield Finding(Level.OK, f"the path to {address} {carries}; not asked now")
+    else:
         yield _probed(address, answer)
         yield from _narrow(address, answer["path"])
 
@@ -81,13 +84,12 @@ def _probed(address: str, answer: Mapping[str, Any]) -> Finding:
     if stops:
         return Finding(Level.WARN, f"{address}: {stops[0]}", stops[1])
     times = [one["rtt"] for one in answer["probes"]]
-    ports = len({one["srcport"] for one in answer["probes"]})
     path = answer["path"]
     carries = f"carries {path['mtu']} (found by {path['how']})" if path else "carries what was sent"
     return Finding(
         Level.OK,
         f"the path to {address} {carries}; round trip {statistics.median(times) * 1000:.2f} ms, "
-        f"{len(times)} of {len(times)} probes from {ports} source ports",
+        f"{len(times)} of {len(times)} probes",
     )
 
 

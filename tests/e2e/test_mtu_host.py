@@ -198,6 +198,20 @@ def test_a_kernel_peer_discards_probes_and_goes_on(lab: Lab, engine_name: str) -
     assert f"{pair.b.address} acknowledges no probes, so it is no pyvxlan" in doctor(pair.node)
 
 
+def test_for_a_kernel_peer_icmp_is_heeded(lab: Lab, engine_name: str) -> None:
+    """The router says what it carries; who sends too much inside is told."""
+    world = narrow(lab, silent=False)
+    world.b.kernel_vxlan(VNI, [world.a.address])
+    node = world.a.up(segment(VNI, world.b.address), engine=engine_name)
+    assert tcp_transfer(world.c1, world.c2, world.c2.address, LENGTH).intact
+    wait_until(lambda: node.segment(VNI)["mtu"] == NARROW - 50, 5.0, "the overlay MTU 1350")
+    path = node.segment(VNI)["remotes"][0]["path"]
+    assert (path["mtu"], path["how"]) == (NARROW, "icmp")
+    udp = Udp(world.c1, world.c2, world.c2.addresses[1], IP_PMTUDISC_DO)
+    udp.send(1450)
+    wait_until(lambda: udp.mtu == NARROW - 50, 5.0, "what the container is told")
+
+
 def silent(node: Node) -> dict[str, object] | None:
     path: dict[str, object] = node.segment(VNI)["remotes"][0]["path"]
     return path if path["answers"] is False else None
