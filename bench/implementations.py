@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from vxlan.engine import Datagram, Engine, Policy, choose_engine
+from vxlan.engine import Datagram, Engine, EngineUnavailable, Policy, choose_engine
 from vxlan.fdb import Remote, State
 
 VNI = 42
@@ -38,7 +38,12 @@ def compiled() -> ModuleType | None:
 
 
 def engines() -> list[str]:
-    return ["python", "fastpath"] if hasattr(compiled(), "FastEngine") else ["python"]
+    """The engines that are built here."""
+    try:
+        choose_engine("fastpath", ("192.0.2.1",), 4789)
+    except EngineUnavailable:
+        return ["python"]
+    return ["python", "fastpath"]
 
 
 def new_engine(name: Any, entries: int = 0) -> Engine:
