@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 from vxlan.bench.generator import LoadError, run
@@ -37,4 +38,5 @@ def answers(line: str) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)
+    with suppress(BrokenPipeError):  # whoever asked was killed
+        serve(sys.stdin, sys.stdout)

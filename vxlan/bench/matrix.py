@@ -79,9 +79,11 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for site in self._all:
-            site.close()
-        self._lab.close()
+        try:
+            for site in self._all:
+                site.close()
+        finally:
+            self._lab.close()
 
     def build(self, name: str) -> None:
         """Build one overlay; if it cannot be, `reasons` says why."""
