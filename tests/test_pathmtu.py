@@ -109,6 +109,36 @@ def test_a_peer_that_comes_up_later_is_asked_again() -> None:
     assert path.run(1.0).phase is Phase.COMPLETE
 
 
+@pytest.mark.parametrize("late", [0.3, 0.6, 0.9, 1.2, 1.5, 2.0, 5.0])
+def test_a_peer_that_starts_later_is_found_whole(late: float) -> None:
+    """Whatever was lost before it came up is not held against the path."""
+    path = Path(answers=False)
+    path.run(late)
+    path.answers = True
+    path.mtu.heard(path.now)
+    mtu = path.run(2.0)
+    assert (mtu.mtu, mtu.phase) == (1500, Phase.COMPLETE)
+
+
+@pytest.mark.parametrize("away", [0.5, 0.8, 1.0, 1.3, 2.0, 20.0])
+def test_a_peer_that_was_away_for_a_while_is_found_whole_again(away: float) -> None:
+    path = Path()
+    path.run(CONFIRM_TIMER)
+    path.answers = False
+    path.run(away)
+    path.answers = True
+    mtu = path.run(2 * CONFIRM_TIMER)
+    assert (mtu.mtu, mtu.phase) == (1500, Phase.COMPLETE)
+
+
+def test_probes_of_a_peer_do_not_delay_the_way_out_of_a_black_hole() -> None:
+    path = Path(carries=1400)
+    for _ in range(20):
+        path.run(STEP)
+        path.mtu.heard(path.now)
+    assert path.mtu.mtu <= 1400
+
+
 def test_icmp_is_heeded_for_a_while_where_nobody_acknowledges() -> None:
     path = Path(answers=False)
     path.run(5.0)

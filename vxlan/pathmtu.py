@@ -26,6 +26,10 @@ lost, a black hole has opened, and low is 0 again.
 The search begins at the top, not at the bottom as the RFC has it: on most paths
 the link's MTU is the answer, and one probe confirms it.
 
+A size that was lost while nothing passed at all may have met a peer that was down.
+So when a search ends just below such a size, it is asked once more; and a peer that
+never acknowledged anything and now speaks is asked anew.
+
 A peer that never acknowledged anything is no pyvxlan.  For it the MTU is that of
 the link, and ICMP is heeded, but not below the floor, and for ten minutes only.
 A peer that acknowledges is not judged by ICMP, which anyone can forge: a claim
@@ -92,6 +96,7 @@ class PathMtu:
     _target: int = 0
     _tries: int = 0
     _hint: int = 0
+    _doubt: bool = False
     _due: float = 0.0
     _raise_at: float = 0.0
 
@@ -169,8 +174,9 @@ class PathMtu:
             self._ask(self.mtu, now)
 
     def heard(self, now: float) -> None:
-        """The peer has come up: it may acknowledge what it did not before."""
-        if not self.answers:
+        """The peer speaks: it may acknowledge what it did not before."""
+        if self.answers is False:
+            self.answers = None
             self._low, self._high = 0, self.ceiling + 1
             self._ask(self.ceiling, now)
 
@@ -193,7 +199,9 @@ class PathMtu:
             self._low = 0
         if self._low:
             self._next(now)
-        elif self._target > self.floor:
+            return
+        self._doubt = not self._hint
+        if self._target > self.floor:
             self.phase = Phase.SEARCHING if self.answers else Phase.BASE
             self._ask(self.floor, now)
         else:
@@ -214,11 +222,18 @@ class PathMtu:
         """Something is confirmed: ask between low and high, or be content."""
         hint, self._hint = self._hint, 0
         if self._high - self._low <= 1:
-            self._complete(now)
+            self._complete_or_doubt(now)
             return
         self.phase = Phase.SEARCHING
         between = self._low < hint < self._high
         self._ask(hint if between else (self._low + self._high) // 2, now)
+
+    def _complete_or_doubt(self, now: float) -> None:
+        doubt, self._doubt = self._doubt, False
+        if doubt and self._high <= self.ceiling:
+            self._ask(self._high, now)
+        else:
+            self._complete(now)
 
     def _complete(self, now: float) -> None:
         if self.phase is not Phase.COMPLETE:

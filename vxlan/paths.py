@@ -46,6 +46,7 @@ class Paths:
             return False
         if probe.kind == PROBE:
             self.output.append(answer_to(probe, datagram, remote))
+            self._prober.heard(remote.address, now)
         else:
             self._prober.answered(probe, remote.address, now)
             self.tick(now)
@@ -62,7 +63,7 @@ class Paths:
         self.tick(now)
 
     def heard(self, address: str, now: float) -> None:
-        """A remote has come up."""
+        """A remote speaks that was not heard for a while."""
         self._prober.heard(address, now)
 
     # -- what goes out -----------------------------------------------------------------

@@ -194,7 +194,7 @@ class Prober:
             self.claimed(datagram.remote.address, probe.size - 1, datagram.payload, now)
 
     def heard(self, address: str, now: float) -> None:
-        """A remote has come up."""
+        """A remote speaks: it was silent for a while, or it probes us."""
         path = self.paths.get(address)
         if path is not None:
             path.heard(now)
