@@ -9,17 +9,23 @@ both sides hold agree is a test, too.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
 cimport atomic
 cimport csum
 cimport datapath
 cimport fdb
+cimport learn
+cimport lifecycle
+cimport mtu
 cimport tables
 cimport wire
+from linux cimport *
+from sum cimport fold16, sum_bytes, sum_choose, sum_short
 
 csum.crc32_init()
+SUM = sum_choose().decode()
 
 NUMBERS = {
     "DSTPORT": wire.DSTPORT,
@@ -101,3 +107,9 @@ def source_port(uint32_t flow, uint16_t low, uint16_t high) -> int:
 
 
 include "core.pxi"
+include "offload.pxi"
+include "worker_common.pxi"
+include "worker_trains.pxi"
+include "worker_encap.pxi"
+include "worker_decap.pxi"
+include "workers.pxi"

@@ -18,12 +18,12 @@ cdef class Core:
 
     def __cinit__(self, uint16_t port, uint64_t seed):
         self.port = port
-        self.state = tables.tables_new(seed)
+        self.state = lifecycle.tables_new(seed)
         if self.state == NULL:
             raise MemoryError("no memory for the tables of the engine")
 
     def __dealloc__(self):
-        tables.tables_free(self.state)
+        lifecycle.tables_free(self.state)
 
     cdef tables.Segment *segment(self, uint32_t vni) except NULL:
         cdef tables.Segment *found = tables.segment_find(self.state, vni)
@@ -96,12 +96,12 @@ cdef class Core:
 
     def add_segment(self, uint32_t vni, uint32_t limit, double ageing, uint64_t seed) -> None:
         """Begin to serve a VNI that is not there.  Raises MemoryError."""
-        if not tables.segment_add(self.state, vni, self.port, limit, ageing, seed):
+        if not lifecycle.segment_add(self.state, vni, self.port, limit, ageing, seed):
             raise MemoryError(f"no memory for segment {vni}")
 
     def remove_segment(self, uint32_t vni) -> None:
         """Forget a VNI; its memory goes when no worker sees it any more."""
-        tables.segment_remove(self.state, self.segment(vni))
+        lifecycle.segment_remove(self.state, self.segment(vni))
 
     def set_rules(
         self, uint32_t vni, uint32_t mtu, uint32_t max_frame, bint learning, bint accept_any,
@@ -117,7 +117,7 @@ cdef class Core:
 
     def resize(self, uint32_t vni, uint32_t limit, double ageing, uint64_t seed, double now) -> None:
         """Another bound and ageing time for an FDB.  Raises MemoryError."""
-        if not datapath.resize(self.state, self.segment(vni), limit, ageing, seed, now):
+        if not learn.resize(self.state, self.segment(vni), limit, ageing, seed, now):
             raise MemoryError(f"no memory for {limit} entries")
 
     def set_flood(self, uint32_t vni, list remotes not None) -> None:
@@ -126,10 +126,10 @@ cdef class Core:
         cdef tables.Group *group = self.group_of(remotes)
         cdef void *old = segment.flood
         atomic.store_pointer(&segment.flood, group)
-        tables.retire(self.state, old, tables.release_plain)
+        lifecycle.retire(self.state, old, lifecycle.release_plain)
 
     cdef tables.Group *group_of(self, list remotes) except NULL:
-        cdef tables.Group *group = tables.group_new(len(remotes))
+        cdef tables.Group *group = lifecycle.group_new(len(remotes))
         if group == NULL:
             raise MemoryError("no memory for a list of remotes")
         for at in range(len(remotes)):
@@ -151,7 +151,7 @@ cdef class Core:
     def set_own_macs(self, uint32_t vni, list macs not None) -> None:
         """The MACs of this host's own devices."""
         cdef tables.Segment *segment = self.segment(vni)
-        cdef tables.Macs *made = tables.macs_new(len(macs))
+        cdef tables.Macs *made = lifecycle.macs_new(len(macs))
         cdef void *old = segment.own
         cdef bytes mac
         if made == NULL:
@@ -160,7 +160,7 @@ cdef class Core:
             mac = macs[at]
             memcpy(made.mac[at], start_of(mac), 6)
         atomic.store_pointer(&segment.own, made)
-        tables.retire(self.state, old, tables.release_plain)
+        lifecycle.retire(self.state, old, lifecycle.release_plain)
 
     # -- entries ---------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ cdef class Core:
         cdef uint32_t target = self.target_of(remotes)
         cdef bint done
         atomic.pthread_mutex_lock(&self.state.mutex)
-        done = datapath.write(
+        done = learn.write(
             self.state, segment, start_of(mac), target, state, since, updated, used, noted
         )
         atomic.pthread_mutex_unlock(&self.state.mutex)
@@ -201,7 +201,7 @@ cdef class Core:
         cdef tables.Segment *segment = self.segment(vni)
         cdef bint found
         atomic.pthread_mutex_lock(&self.state.mutex)
-        found = datapath.forget(segment.fdb, start_of(mac))
+        found = learn.forget(segment.fdb, start_of(mac))
         atomic.pthread_mutex_unlock(&self.state.mutex)
         return found
 
@@ -233,7 +233,7 @@ cdef class Core:
         cdef uint32_t count, at
         cdef fdb.Entry *copied = NULL
         atomic.pthread_mutex_lock(&self.state.mutex)
-        count = datapath.copy_entries(segment.fdb, &copied)
+        count = learn.copy_entries(segment.fdb, &copied)
         atomic.pthread_mutex_unlock(&self.state.mutex)
         try:
             return [self.row(&copied[at]) for at in range(count)]
@@ -243,8 +243,8 @@ cdef class Core:
     def tick(self, double now) -> None:
         """Age all tables, and free what no worker sees any more."""
         with nogil:
-            datapath.age_all(self.state, now)
-            tables.free_retired(self.state, False)
+            learn.age_all(self.state, now)
+            lifecycle.free_retired(self.state, False)
 
     # -- counters and events -----------------------------------------------------------
 
@@ -255,7 +255,7 @@ cdef class Core:
         cdef uint32_t peer
         found = {}
         for peer in range(self.state.peer_count):
-            if tables.total_of(tally, peer, &total) or peer < tables.FIRST_PEER:
+            if lifecycle.total_of(tally, peer, &total) or peer < tables.FIRST_PEER:
                 found[peer] = (
                     _numbers(total.counts, tables.COUNTS), _numbers(total.drops, tables.DROPS)
                 )

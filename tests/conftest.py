@@ -21,7 +21,7 @@ def _engines() -> list[str]:
         return ["python"]
     from vxlan import _fastpath
 
-    return ["python", "fastpath"] if hasattr(_fastpath, "FastEngine") else ["python"]
+    return ["python", "fastpath"] if hasattr(_fastpath, "Workers") else ["python"]
 
 
 def _why_no_namespaces() -> str:

@@ -33,7 +33,7 @@ LAYERS = {
         pcap* middleware*
     """,
     "python engine": "pyengine*",
-    "compiled engine": "_fastpath fastengine",
+    "compiled engine": "_fastpath fast*",
     "node": """
         config* node* api* attachment doctor* finding history local_address operations
         overlay_mtu reload* report control*
@@ -61,7 +61,7 @@ DOORS = {
     "rich": "cli*",
 }
 LATE_ONLY = {"matplotlib", "scapy"}
-ENGINES = {"pyengine", "_fastpath"}
+ENGINES = {"pyengine", "fastengine", "_fastpath"}
 
 
 class Import(NamedTuple):

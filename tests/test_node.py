@@ -101,7 +101,9 @@ def test_the_words_of_bridge_fdb(world: World) -> None:
             await world.call("fdb.replace", mac=MAC, dst=C, port=8472)
             flood, entry = await world.call("fdb.show")
             assert (flood["mac"], flood["state"], flood["dst"]) == (
-                FLOOD, "static", [{"address": A, "port": world.port}],
+                FLOOD,
+                "static",
+                [{"address": A, "port": world.port}],
             )
             assert entry["dst"] == [{"address": C, "port": 8472}]
             assert (entry["state"], entry["source"], entry["used"]) == ("static", "operator", None)
@@ -336,9 +338,7 @@ def test_a_segment_without_remotes_has_the_mtu_of_our_own_link(world: World) -> 
         async with world.run("[[segment]]\nvni = 42\n"):
             (shown,) = (await world.call("show"))["segments"]
         assert shown["mtu"] == 1450
-        assert shown["mtu_limit"] == (
-            f"eth0 with {LOCAL} carries 1500, VXLAN over IPv4 takes 50"
-        )
+        assert shown["mtu_limit"] == (f"eth0 with {LOCAL} carries 1500, VXLAN over IPv4 takes 50")
 
     run(scenario())
 

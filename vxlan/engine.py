@@ -259,7 +259,7 @@ def choose_engine(
 def _fast_engine() -> Callable[..., Engine] | None:
     """The compiled engine, where it was built."""
     try:
-        module = importlib.import_module("vxlan._fastpath")
+        module = importlib.import_module("vxlan.fastengine")
     except ImportError:
         return None
     return getattr(module, "FastEngine", None)

@@ -54,6 +54,7 @@ from vxlan.patherror import PathError, read_errors
 from vxlan.portpool import PortPool, Sender
 from vxlan.udpsock import (
     CONSEQUENCE,
+    DEFAULT_TTL,
     MAX_RCVBUF,
     UDP_GRO,
     SocketOptions,
@@ -171,6 +172,13 @@ class Underlay:
             f"underlay: no UDP segmentation offload here ({error.strerror}): "
             "one system call for each datagram"
         )
+
+    def unmark(self) -> None:
+        """Let every sender carry TOS 0 and TTL 64 again: what the workers rely on."""
+        for pool in self._pools.values():
+            for sender in pool.slots:
+                if sender.tos or sender.ttl != DEFAULT_TTL:
+                    sender.mark(0, DEFAULT_TTL)
 
     def receive(self, sock: socket) -> list[Datagram]:
         """Datagrams from one of `receivers`; an empty list when none waits."""

@@ -1,0 +1,250 @@
+"""The worker that carries frames from TAPs to the underlay.
+
+Theory of operation
+===================
+
+    read   a frame, or up to 64 KiB of one flow, lands in the arena where it shall stay
+    decide datapath.encap_one, once for all segments of a super-frame
+    split  a header before each segment (offload_split.pxi)
+    train  segments of one size, for one remote from one source port, side by side
+    send   one sendmsg for a train (UDP_SEGMENT), one sendmmsg for a socket's trains
+
+A super-frame is read into its final place.  The worker expects the headers and the
+segment size of the last one, and gives the kernel a list of buffers with gaps: the
+headers go to the first, each segment's payload behind the room for its own headers.
+When the guess was right nothing is copied; when it was wrong, once.
+
+Trains (worker_trains.pxi) are sent at the end of a batch.
+"""
+
+# -- reading -----------------------------------------------------------------------
+
+
+cdef inline int offer_buffers(Encap *e, uint8_t *at, iovec *iov) noexcept nogil:
+    """Where the next read shall go; how many buffers."""
+    cdef uint32_t stride, offered
+    cdef int count = 2
+    iov[0].iov_base = &e.vnet
+    iov[0].iov_len = VNET_HLEN
+    iov[1].iov_base = at + wire.VXLAN_HLEN
+    iov[1].iov_len = LONGEST
+    if e.expect_mss == 0:
+        return count
+    stride = wire.VXLAN_HLEN + e.expect_headers + e.expect_mss
+    offered = e.expect_headers + e.expect_mss
+    iov[1].iov_len = offered
+    while offered < LONGEST and count < READ_IOV:
+        iov[count].iov_base = at + (count - 1) * stride + wire.VXLAN_HLEN + e.expect_headers
+        iov[count].iov_len = e.expect_mss
+        offered += e.expect_mss
+        count += 1
+    return count
+
+
+cdef inline uint8_t *gather(Encap *e, const iovec *iov, int count, uint32_t length) noexcept nogil:
+    """A frame that was read into pieces, in one piece."""
+    cdef uint32_t at = 0, part
+    cdef int which
+    for which in range(1, count):
+        if at >= length:
+            break
+        part = min32(length - at, <uint32_t>iov[which].iov_len)
+        memcpy(e.spare + at, iov[which].iov_base, part)
+        at += part
+    return e.spare
+
+
+cdef int read_frame(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
+    """Take one frame from a TAP: 1 taken, 0 none waits, -1 the TAP is gone."""
+    cdef iovec iov[READ_IOV]
+    cdef uint8_t *at = e.arena + e.used
+    cdef int count = offer_buffers(e, at, iov)
+    cdef ssize_t got = readv(tap, iov, count)
+    cdef uint32_t length
+    cdef bint scattered
+    if got < VNET_HLEN:
+        return -1 if got < 0 and is_lost(errno) else 0
+    length = <uint32_t>got - VNET_HLEN
+    scattered = length > iov[1].iov_len
+    if e.vnet.gso_type & 0x7F:
+        take_super(e, segment, at, iov, count, length, scattered)
+        return 1
+    if scattered:
+        memcpy(at + wire.VXLAN_HLEN, gather(e, iov, count, length), length)
+    take_plain(e, segment, at, length)
+    return 1
+
+
+cdef inline void take_plain(
+    Encap *e, tables.Segment *segment, uint8_t *at, uint32_t length
+) noexcept nogil:
+    """One frame at `at` + 8, which is at most one packet."""
+    cdef uint8_t *frame = at + wire.VXLAN_HLEN
+    cdef datapath.Verdict verdict
+    cdef int decided
+    cdef uint32_t which
+    if e.vnet.flags & NEEDS_CSUM:
+        complete_checksum(frame, length, e.vnet.csum_start, e.vnet.csum_offset)
+    decided = datapath.encap_one(
+        e.shared.tables, ENCAP_SLOT, segment, frame, length, length, e.now, &verdict
+    )
+    if decided == datapath.PUNT:
+        leave_to_python(e, segment, frame, length)
+    if decided != datapath.SEND:
+        return
+    datapath.count_sent(e.shared.tables, ENCAP_SLOT, segment, &verdict, 1, length)
+    wire.vxlan_store(at, segment.vni)
+    for which in range(verdict.count):
+        put_segment(
+            e, segment, &verdict, verdict.remotes[which], at, length + wire.VXLAN_HLEN
+        )
+    e.used += length + wire.VXLAN_HLEN
+
+
+cdef inline void leave_to_python(
+    Encap *e, tables.Segment *segment, const uint8_t *frame, uint32_t length
+) noexcept nogil:
+    if not punt(e.shared, PUNT_FRAME, segment.vni, 0, frame, length):
+        tables.count_drop(
+            e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.PKT_TOO_BIG, 1
+        )
+
+
+cdef void take_super(
+    Encap *e, tables.Segment *segment, uint8_t *at, const iovec *iov, int count,
+    uint32_t length, bint scattered,
+) noexcept nogil:
+    """Up to 64 KiB of one flow: decide once, split, and send all segments."""
+    cdef uint8_t *frame = at + wire.VXLAN_HLEN
+    cdef Super whole
+    cdef datapath.Verdict verdict
+    cdef int decided
+    cdef uint64_t header = 0
+    if understand(&e.vnet, frame, length, &whole) < 0 or whole.headers > iov[1].iov_len:
+        tables.count_drop(
+            e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.TAP_INVALID, 1
+        )
+        return
+    decided = datapath.encap_one(
+        e.shared.tables, ENCAP_SLOT, segment, frame, min32(length, whole.headers + whole.mss),
+        min32(length, whole.headers + whole.mss), e.now, &verdict,
+    )
+    if decided == datapath.DROPPED:
+        count_rest(e, segment, &whole)
+        return
+    wire.vxlan_store(<uint8_t *>&header, segment.vni)
+    if scattered and whole.headers == e.expect_headers and whole.mss == e.expect_mss:
+        split(&whole, frame, header, at, True)
+    else:
+        if scattered:
+            frame = gather(e, iov, count, length)
+        else:
+            memcpy(e.spare, frame, length)
+            frame = e.spare
+        split(&whole, frame, header, at, False)
+        if whole.mss >= 1000:
+            e.expect_headers, e.expect_mss = whole.headers, whole.mss
+    send_super(e, segment, at, &whole, &verdict, decided == datapath.PUNT)
+
+
+cdef inline void count_rest(
+    Encap *e, tables.Segment *segment, const Super *whole
+) noexcept nogil:
+    """`encap_one` counted one discard for a super-frame; the other segments go with it."""
+    cdef uint8_t *frame = e.arena + e.used + wire.VXLAN_HLEN
+    cdef int reason = datapath.refuse_to_encap(segment, frame, whole.length)
+    if reason < 0:
+        reason = tables.NO_TX_TARGET
+    tables.count_drop(
+        e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, reason, whole.count - 1
+    )
+
+
+cdef inline void send_super(
+    Encap *e, tables.Segment *segment, uint8_t *at, const Super *whole,
+    const datapath.Verdict *verdict, bint too_big,
+) noexcept nogil:
+    cdef uint32_t stride = wire.VXLAN_HLEN + whole.headers + whole.mss
+    cdef uint32_t number, which, length, rest = whole.payload
+    for number in range(whole.count):
+        length = wire.VXLAN_HLEN + whole.headers + min32(rest, whole.mss)
+        rest -= min32(rest, whole.mss)
+        if too_big:
+            leave_to_python(
+                e, segment, at + number * stride + wire.VXLAN_HLEN, length - wire.VXLAN_HLEN
+            )
+            continue
+        for which in range(verdict.count):
+            put_segment(
+                e, segment, verdict, verdict.remotes[which], at + number * stride, length
+            )
+    if not too_big:
+        datapath.count_sent(
+            e.shared.tables, ENCAP_SLOT, segment, verdict, whole.count,
+            <uint64_t>whole.count * whole.headers + whole.payload,
+        )
+        e.used += whole.count * (wire.VXLAN_HLEN + whole.headers) + whole.payload
+
+
+# -- the loop ----------------------------------------------------------------------
+
+
+cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
+    """Read and send one batch of a segment; how many frames."""
+    cdef tables.Segment *segment = tables.segment_find(e.shared.tables, vni)
+    cdef int taken = 0, outcome, tap
+    if segment == NULL:
+        return 0
+    tap = segment.tap
+    if tap < 0:
+        return 0
+    while taken < READ_BATCH and e.used < ARENA_FULL and e.trains < SPARE_TRAINS:
+        outcome = read_frame(e, segment, tap)
+        if outcome < 0:
+            lose_tap(e, segment, tap)
+            break
+        if outcome == 0:
+            break
+        taken += 1
+    send_trains(e)
+    return taken
+
+
+cdef void lose_tap(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
+    """A TAP was deleted: let it go, and tell."""
+    epoll_ctl(e.epoll, EPOLL_CTL_DEL, tap, NULL)
+    segment.tap = -1
+    atomic.pthread_mutex_lock(&e.shared.tables.mutex)
+    tables.tell(
+        e.shared.tables, tables.EV_TAP_LOST, e.now, segment.vni, NULL, fdb.NONE, fdb.NONE, 0
+    )
+    atomic.pthread_mutex_unlock(&e.shared.tables.mutex)
+
+
+cdef int encap_round(Encap *e, epoll_event *ready, int count) noexcept nogil:
+    """Drain the TAPs that are ready; how many frames."""
+    cdef int at, taken = 0
+    lifecycle.worker_begins(e.shared.tables, ENCAP_SLOT)
+    e.now = seconds()
+    for at in range(count):
+        if ready[at].data.u32 != STOP:
+            taken += drain_tap(e, ready[at].data.u32)
+    lifecycle.worker_rests(e.shared.tables, ENCAP_SLOT)
+    return taken
+
+
+cdef void encap_loop(Encap *e) noexcept nogil:
+    """Until it is told to stop: wait, carry, and look a while longer before waiting again."""
+    cdef epoll_event ready[16]
+    cdef int count = 0
+    cdef uint64_t since
+    while not atomic.load_u32(&e.shared.stopping):
+        count = epoll_wait(e.epoll, ready, 16, 1000)
+        while count > 0 and not atomic.load_u32(&e.shared.stopping):
+            if encap_round(e, ready, count) == 0:
+                since = nanoseconds()
+                while encap_round(e, ready, count) == 0:
+                    sched_yield()
+                    if nanoseconds() - since > SPIN_NS:
+                        count = 0
+                        break

@@ -1,0 +1,498 @@
+"""The tables of the compiled engine: C keeps what packets need, Python what people ask for.
+
+Theory of operation
+===================
+
+    vxlan._fastpath.Core   tables and the rules for one packet, on plain numbers
+    FastTables             the tables of the Engine contract (vxlan/engine.py) over it
+
+A packet that needs no thought never comes here.  What does come, in the event loop's
+thread:
+
+    tables      claims have ranks, sources and shadows (vxlan/fdb.py); C keeps the
+                claim that speaks, this file keeps what only people ask for
+    punts       a frame that is too big, a probe: rare, bounded, and decided by the very
+                functions of the Python engine (vxlan/fit.py, vxlan/paths.py)
+    events      numbers in a ring, turned into `Event`
+    paths       what each remote can be sent, written into C as one number
+
+C knows peers, remotes and segments by numbers.  A peer is an underlay address, a
+remote a peer and a port.  `_Names` translates.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vxlan import _fastpath, fit
+from vxlan.drop import Count, Counters, Drop
+from vxlan.engine import Datagram, EngineInfo, Frame, PathState, Policy
+from vxlan.event import Event, EventKind, EventLog
+from vxlan.fdb import FdbEntry, FdbFull, Remote, State
+from vxlan.paths import Paths
+from vxlan.segment import Segment
+from vxlan.vtep import replicate
+from vxlan.wire import inspect
+
+LOCAL, OTHER, FIRST_PEER = 0, 1, 2
+UNBOUNDED = 0xFFFFFFFF
+NONE = 0xFFFFFFFF
+
+_STATES = (State.DYNAMIC, State.EXTERN_LEARN, State.STATIC)
+_KINDS = (
+    EventKind.LEARNED,
+    EventKind.MOVED,
+    EventKind.AGED,
+    EventKind.EVICTED,
+    EventKind.CONFLICT,
+    EventKind.REMOTE_UP,
+    EventKind.REMOTE_DOWN,
+    EventKind.TAP_LOST,
+)
+_DETAILS = {
+    EventKind.LEARNED: "data",
+    EventKind.MOVED: "data",
+    EventKind.EVICTED: "table full",
+}
+
+
+class _Names:
+    """Underlay addresses and remotes, and the numbers by which C knows them."""
+
+    def __init__(self, core: _fastpath.Core) -> None:
+        self._core = core
+        self._addresses: dict[int, str] = {LOCAL: "local", OTHER: "other"}
+        self._remotes: dict[int, Remote] = {}
+
+    def peer(self, address: str) -> int:
+        return self._core.peer(*_packed(address))
+
+    def source(self, address: str) -> int:
+        return self._core.source(*_packed(address))
+
+    def address(self, peer: int) -> str:
+        found = self._addresses.get(peer)
+        if found is None:
+            family, raw = self._core.address(peer)
+            found = self._addresses[peer] = (
+                socket.inet_ntop(socket.AF_INET, raw[:4])
+                if family == 4
+                else socket.inet_ntop(socket.AF_INET6, raw)
+            )
+        return found
+
+    def number(self, remote: Remote) -> int:
+        return self._core.remote(self.peer(remote.address), remote.port)
+
+    def remote(self, number: int) -> Remote:
+        found = self._remotes.get(number)
+        if found is None:
+            peer, port = self._core.remote_at(number)
+            found = self._remotes[number] = Remote(self.address(peer), port)
+        return found
+
+
+def _packed(address: str) -> tuple[bytes, int]:
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address), 6
+    return socket.inet_pton(socket.AF_INET, address) + bytes(12), 4
+
+
+class _Side:
+    """What Python keeps of a segment: its rules and flood list, and notes on entries.
+
+    `segment` serves for what the functions of the Python engine count and remember; its
+    own FDB stays empty.  `notes` has the source and the shadowed claim of each entry
+    that was written by somebody; `configured` how many entries above dynamic name an
+    underlay address.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.notes: dict[bytes, tuple[str, FdbEntry | None]] = {}
+        self.configured: dict[str, int] = {}
+
+    def knows(self, address: str) -> bool:
+        return self.segment.knows(address) or address in self.configured
+
+    def configure(self, remotes: Iterable[Remote], change: int) -> set[str]:
+        """Count an entry that comes or goes; the addresses that it names."""
+        addresses = {remote.address for remote in remotes}
+        for address in addresses:
+            self.configured[address] = self.configured.get(address, 0) + change
+            if not self.configured[address]:
+                del self.configured[address]
+        return addresses
+
+
+class FastTables:
+    """The tables of the compiled engine, and its data path without input and output."""
+
+    def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
+        self.info = EngineInfo("fastpath", why)
+        self.port = port
+        self.local = frozenset(local)
+        self.log = EventLog()
+        self.probing = Paths(self.log)
+        self.answers: list[Frame] = []
+        self.core = _fastpath.Core(port, secrets.randbits(64))
+        self.names = _Names(self.core)
+        self._sides: dict[int, _Side] = {}
+        self._rooms: dict[str, int] = {}
+        self._why_down: dict[int, str] = {}
+        for address in self.local:
+            self.core.set_own(self.names.peer(address))
+
+    # -- segments ------------------------------------------------------------------
+
+    def add_segment(self, vni: int, policy: Policy) -> None:
+        if vni in self._sides:
+            raise ValueError(f"VNI {vni} is there already")
+        segment = Segment(vni, policy, self.port, self.log)
+        self.core.add_segment(vni, policy.maxaddress, policy.ageing, secrets.randbits(64))
+        self._sides[vni] = _Side(segment)
+        self._set_rules(segment)
+
+    def set_policy(self, vni: int, policy: Policy, now: float) -> None:
+        segment = self._sides[vni].segment
+        segment.set_policy(policy, now)
+        self._set_rules(segment)
+        self.core.resize(vni, policy.maxaddress, policy.ageing, secrets.randbits(64), now)
+
+    def _set_rules(self, segment: Segment) -> None:
+        policy = segment.policy
+        mss = {"off": 0, "clamp": -1}.get(str(policy.mss), policy.mss)
+        self.core.set_rules(
+            segment.vni,
+            policy.mtu,
+            segment.max_frame,
+            policy.learning,
+            policy.accept == "any",
+            policy.vlan == "drop",
+            policy.reserved_bits == "strict",
+            policy.ttl or 0,
+            -1 if policy.tos is None else policy.tos,
+            int(mss),
+        )
+
+    def remove_segment(self, vni: int) -> None:
+        del self._sides[vni]
+        self.core.remove_segment(vni)
+
+    def set_own_macs(self, vni: int, macs: Iterable[bytes]) -> None:
+        self.core.set_own_macs(vni, list(macs))
+
+    # -- remotes -------------------------------------------------------------------
+
+    def add_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        side = self._sides[vni]
+        if remote.address in self.local or not side.segment.add_remote(remote, now):
+            return False
+        self.core.reserve(vni, self.names.peer(remote.address))
+        self._set_flood(side, [remote.address])
+        return True
+
+    def del_remote(self, vni: int, remote: Remote, now: float) -> bool:
+        side = self._sides[vni]
+        if not side.segment.del_remote(remote, now):
+            return False
+        self._set_flood(side, [remote.address])
+        if not side.knows(remote.address):
+            self.fdb_flush(vni, now, state=State.DYNAMIC, address=remote.address)
+        return True
+
+    def remotes(self, vni: int) -> tuple[Remote, ...]:
+        return self._sides[vni].segment.flood_list
+
+    def _set_flood(self, side: _Side, changed: Iterable[str]) -> None:
+        segment = side.segment
+        self.core.set_flood(segment.vni, [self.names.number(one) for one in segment.flood_list])
+        self._set_known(side, changed)
+        for address in changed:
+            number = self.names.number(segment.remote_at(address))
+            self.core.set_learn_as(segment.vni, self.names.peer(address), number + 1)
+
+    def _set_known(self, side: _Side, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            self.core.set_known(side.segment.vni, self.names.peer(address), side.knows(address))
+
+    # -- entries: the rules of vxlan/fdb.py -------------------------------------------
+
+    def fdb_set(
+        self,
+        vni: int,
+        mac: bytes,
+        remotes: tuple[Remote, ...],
+        state: State,
+        source: str,
+        now: float,
+    ) -> FdbEntry:
+        side, current = self._sides[vni], self.fdb_get(vni, mac)
+        entry = FdbEntry(mac, remotes, state, source, now, now, 0.0)
+        if current is not None and current.state.rank > state.rank:
+            return self._shadow(side, current, entry, now)
+        if current is not None:
+            self._carry_over(side, current, entry, now)
+        self._write(side, current, entry)
+        was = current.remotes[0] if current else None
+        self._tell(EventKind.FDB_SET, now, side, mac, remotes[0], was, f"{state} by {source}")
+        return entry
+
+    def _shadow(self, side: _Side, top: FdbEntry, claim: FdbEntry, now: float) -> FdbEntry:
+        if claim.state is State.EXTERN_LEARN:
+            top.shadowed = claim
+            side.notes[top.mac] = (top.source, claim)
+        if set(claim.remotes) != set(top.remotes):
+            self._conflict(side, top, claim.remotes[0], f"{claim.source} against {top.state}", now)
+        return top
+
+    def _carry_over(self, side: _Side, old: FdbEntry, new: FdbEntry, now: float) -> None:
+        new.used = old.used
+        if old.state is new.state:
+            new.shadowed = old.shadowed
+            if old.remotes == new.remotes:
+                new.since = old.since
+            elif old.source != new.source:
+                self._conflict(side, new, old.remotes[0], f"{new.source} against {old.source}", now)
+        elif old.state is State.EXTERN_LEARN and new.state is State.STATIC:
+            new.shadowed = old
+
+    def _conflict(
+        self, side: _Side, entry: FdbEntry, against: Remote, detail: str, now: float
+    ) -> None:
+        side.segment.tally.count(Count.CONFLICT)
+        remote = entry.remotes[0]
+        self._tell(EventKind.CONFLICT, now, side, entry.mac, remote, against, detail)
+
+    def _write(self, side: _Side, old: FdbEntry | None, new: FdbEntry) -> None:
+        """Let C hold an entry, in the place of `old`.  Raises FdbFull."""
+        vni = side.segment.vni
+        numbers = [self.names.number(remote) for remote in new.remotes]
+        state = _STATES.index(new.state)
+        if not self.core.fdb_write(
+            vni, new.mac, numbers, state, new.since, new.updated, new.used, True
+        ):
+            limit = side.segment.policy.maxaddress
+            raise FdbFull(f"all {limit} entries are static or extern_learn")
+        side.notes[new.mac] = (new.source, new.shadowed)
+        self._reconfigure(side, old, new)
+
+    def _reconfigure(self, side: _Side, old: FdbEntry | None, new: FdbEntry | None) -> None:
+        changed: set[str] = set()
+        if new is not None and new.state is not State.DYNAMIC:
+            changed |= side.configure(new.remotes, 1)
+        if old is not None and old.state is not State.DYNAMIC:
+            changed |= side.configure(old.remotes, -1)
+        self._set_known(side, changed)
+
+    def fdb_remove(
+        self, vni: int, mac: bytes, now: float, state: State | None = None
+    ) -> FdbEntry | None:
+        side, entry = self._sides[vni], self.fdb_get(vni, mac)
+        if entry is None:
+            return None
+        below = entry.shadowed
+        if state is not None and entry.state is not state:
+            if below is None or below.state is not state:
+                return None
+            side.notes[mac] = (entry.source, None)
+            return below
+        self._withdraw(side, entry)
+        self._tell(EventKind.FDB_DELETED, now, side, mac, entry.remotes[0], None, entry.state.value)
+        return entry
+
+    def _withdraw(self, side: _Side, entry: FdbEntry) -> None:
+        """Take an entry out; the claim under it speaks again."""
+        if entry.shadowed is not None:
+            self._write(side, entry, entry.shadowed)
+            return
+        self.core.fdb_forget(side.segment.vni, entry.mac)
+        side.notes.pop(entry.mac, None)
+        self._reconfigure(side, entry, None)
+
+    def fdb_flush(
+        self, vni: int, now: float, *, state: State | None = None, address: str | None = None
+    ) -> int:
+        doomed = [
+            entry.mac
+            for entry in self.fdb_dump(vni)
+            if (state is None or entry.state is state) and (address is None or entry.names(address))
+        ]
+        for mac in doomed:
+            self.fdb_remove(vni, mac, now)
+        return len(doomed)
+
+    def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
+        row = self.core.fdb_find(vni, mac)
+        return None if row is None else self._entry(self._sides[vni], row)
+
+    def fdb_dump(self, vni: int) -> list[FdbEntry]:
+        side = self._sides[vni]
+        return [self._entry(side, row) for row in self.core.fdb_dump(vni)]
+
+    def _entry(self, side: _Side, row: tuple[Any, ...]) -> FdbEntry:
+        mac, numbers, state, since, updated, used, noted = row
+        source, shadowed = side.notes.get(mac, ("data", None)) if noted else ("data", None)
+        remotes = tuple(self.names.remote(number) for number in numbers)
+        return FdbEntry(mac, remotes, _STATES[state], source, since, updated, used, shadowed)
+
+    # -- counters, events, paths -------------------------------------------------------
+
+    def counters(self, vni: int | None) -> Mapping[str, Counters]:
+        found: dict[str, Counters] = {}
+        if vni is not None:
+            tally = self._sides[vni].segment.tally
+            for address, kept in (*tally.by_remote.items(), ("local", tally.local)):
+                found[address] = Counters()
+                found[address].add(kept)
+        for peer, (counts, drops) in self.core.counters(vni).items():
+            part = Counters()
+            part.counts, part.drops = counts, drops
+            found.setdefault(self.names.address(peer), Counters()).add(part)
+        return found
+
+    def peers_up(self) -> Mapping[str, bool]:
+        return {self.names.address(peer): up for peer, up in self.core.heard().items()}
+
+    def unreachable(self, remote: Remote, now: float, why: str) -> None:
+        """The underlay says that a remote cannot be reached."""
+        peer = self.names.peer(remote.address)
+        self._why_down[peer] = why
+        self.core.set_down(peer, self.names.number(remote), now)
+
+    def drain_events(self) -> list[Event]:
+        self._sync_events()
+        return self.log.drain()
+
+    def _tell(
+        self,
+        kind: EventKind,
+        now: float,
+        side: _Side,
+        mac: bytes,
+        remote: Remote | None,
+        was: Remote | None,
+        detail: str,
+    ) -> None:
+        self._sync_events()
+        self.log.put(Event(kind, now, side.segment.vni, mac, remote, was, detail))
+
+    def _sync_events(self) -> None:
+        """Take what C told so far, so that one log has everything in order."""
+        events, lost = self.core.take_events()
+        self.log.lost += lost
+        for event in events:
+            self._take_event(*event)
+
+    def _take_event(
+        self, number: int, now: float, vni: int, mac: bytes, remote: int, was: int, state: int
+    ) -> None:
+        kind = _KINDS[number]
+        to = self.names.remote(remote) if remote != NONE else None
+        if kind is EventKind.REMOTE_UP and to is not None:
+            self.probing.heard(to.address, now)
+            self.log.put(Event(kind, now, remote=Remote(to.address, self.port)))
+        elif kind is EventKind.REMOTE_DOWN and to is not None:
+            why = self._why_down.pop(self.names.peer(to.address), "no route")
+            self.log.put(Event(kind, now, remote=to, detail=why))
+        elif kind is EventKind.TAP_LOST:
+            self.log.put(Event(kind, now, vni, detail="the device was deleted"))
+        elif to is not None:
+            detail = _DETAILS.get(kind, "")
+            if kind is EventKind.CONFLICT:
+                detail = f"data against {_STATES[state]}"
+            from_ = self.names.remote(was) if was != NONE else None
+            self.log.put(Event(kind, now, vni, mac, to, from_, detail))
+
+    def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
+        self.probing.set(ceilings, now)
+        self.follow_paths()
+
+    def paths(self) -> Mapping[str, PathState]:
+        return self.probing.states()
+
+    def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:
+        return self.probing.ping(remote, size, flow, now)
+
+    def echo(self, nonce: bytes) -> float | None:
+        return self.probing.echo(nonce)
+
+    def follow_paths(self) -> None:
+        """Write into C what the paths carry now."""
+        rooms = self.probing.rooms
+        for address in self._rooms.keys() - rooms.keys():
+            self.core.set_room(self.names.peer(address), UNBOUNDED)
+        for address, room in rooms.items():
+            if self._rooms.get(address) != room:
+                self.core.set_room(self.names.peer(address), max(room, 0))
+        self._rooms = dict(rooms)
+
+    # -- the data path without input and output ------------------------------------------
+
+    def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
+        made: list[Datagram] = []
+        for numbers, data, *rest in self.core.encap(vni, frames, now):
+            remotes = tuple(self.names.remote(number) for number in numbers)
+            flow, tos, ttl = rest
+            if tos is None:
+                made += self.too_big(vni, data, remotes, flow, ttl, now)
+            else:
+                made += [Datagram(remote, data, flow, tos, ttl) for remote in remotes]
+        return made
+
+    def too_big(
+        self,
+        vni: int,
+        frame: bytes,
+        remotes: tuple[Remote, ...],
+        limit: int,
+        flooded: bool,
+        now: float,
+    ) -> list[Datagram]:
+        """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
+        segment = self._sides[vni].segment
+        inner = inspect(frame)
+        parts = fit.fragments(segment, frame, inner, limit)
+        if not parts:
+            answer = fit.refuse(segment, frame, inner, limit, now)
+            if answer is not None:
+                self.answers.append(Frame(vni, answer))
+        targets = segment.flood_list if flooded else remotes
+        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
+        return [datagram for made in whole for datagram in made]
+
+    def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
+        frames: list[Frame] = []
+        for datagram in datagrams:
+            peer = self.names.source(datagram.remote.address)
+            taken = self.core.decap(peer, datagram.payload, datagram.tos, now)
+            if taken is True:
+                self.take_probe(peer, datagram, now)
+            elif taken:
+                frames.append(Frame(*taken))
+        self._sync_events()
+        return frames
+
+    def take_probe(self, peer: int, datagram: Datagram, now: float) -> None:
+        """A probe of one of our remotes is acknowledged; anybody else's is refused."""
+        source = datagram.remote.address
+        side = next((one for one in self._sides.values() if one.knows(source)), None)
+        if side and self.probing.take(datagram, side.segment.remote_at(source), now):
+            self.core.count(None, peer, Count.PROBES, 1)
+            self.follow_paths()
+        else:
+            self.core.drop(None, peer, Drop.VXLAN_INVALID_HDR, 1)
+
+    def tick(self, now: float) -> None:
+        self.core.tick(now)
+        self._sync_events()
+        self.probing.tick(now)
+        self.follow_paths()
+
+    def take_output(self) -> tuple[list[Datagram], list[Frame]]:
+        datagrams, self.probing.output = self.probing.output, []
+        frames, self.answers = self.answers, []
+        return datagrams, frames
