@@ -150,7 +150,8 @@ def test_what_was_sent_is_what_was_delivered_and_what_was_dropped(pair: Pair) ->
     for link, namespace in (("br0", pair.a), ("c1", pair.a), ("eth0", pair.c1)):
         netdev.set_mtu(link, 1500, netns=namespace.name)
     books, source = Books(pair), pair.c1.mac.hex(":")
-    good = [probe_frame(b"good %d" % n, BROADCAST, source) for n in range(40)]
+    # Each a flow of its own: neighbours of one flow are written to a TAP as one frame.
+    good = [probe_frame(b"good %d" % n, BROADCAST, source, sport=7000 + n) for n in range(40)]
     long = [probe_frame(bytes(1455), BROADCAST, source) for _ in range(5)]
     fake = [probe_frame(b"fake %d" % n, BROADCAST, MAC) for n in range(7)]
     send(pair.c1, *good, *long, *fake)
