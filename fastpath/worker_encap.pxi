@@ -65,6 +65,9 @@ cdef int read_frame(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
     if got < VNET_HLEN:
         return -1 if got < 0 and is_lost(errno) else 0
     length = <uint32_t>got - VNET_HLEN
+    if length > LONGEST:
+        refuse_header(e, segment, 1)
+        return 1
     scattered = length > iov[1].iov_len
     if e.vnet.gso_type & 0x7F:
         take_super(e, segment, at, iov, count, length, scattered)
@@ -75,6 +78,20 @@ cdef int read_frame(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
     return 1
 
 
+cdef inline void refuse_header(
+    Encap *e, tables.Segment *segment, uint32_t packets
+) noexcept nogil:
+    """A virtio_net_hdr that contradicts its frame, or a frame that no packet can be."""
+    tables.count_drop(
+        e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.TAP_INVALID, packets
+    )
+
+
+cdef inline uint64_t needed(const Super *whole) noexcept nogil:
+    """Bytes of the arena that the segments of a super-frame take."""
+    return <uint64_t>whole.count * (wire.VXLAN_HLEN + whole.headers) + whole.payload
+
+
 cdef inline void take_plain(
     Encap *e, tables.Segment *segment, uint8_t *at, uint32_t length
 ) noexcept nogil:
@@ -83,8 +100,11 @@ cdef inline void take_plain(
     cdef datapath.Verdict verdict
     cdef int decided
     cdef uint32_t which
-    if e.vnet.flags & NEEDS_CSUM:
-        complete_checksum(frame, length, e.vnet.csum_start, e.vnet.csum_offset)
+    if e.vnet.flags & NEEDS_CSUM and complete_checksum(
+        frame, length, e.vnet.csum_start, e.vnet.csum_offset
+    ) < 0:
+        refuse_header(e, segment, 1)
+        return
     decided = datapath.encap_one(
         e.shared.tables, ENCAP_SLOT, segment, frame, length, length, e.now, &verdict
     )
@@ -121,9 +141,10 @@ cdef void take_super(
     cdef int decided
     cdef uint64_t header = 0
     if understand(&e.vnet, frame, length, &whole) < 0 or whole.headers > iov[1].iov_len:
-        tables.count_drop(
-            e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.TAP_INVALID, 1
-        )
+        refuse_header(e, segment, 1)
+        return
+    if e.used + needed(&whole) > ARENA:
+        refuse_header(e, segment, whole.count)
         return
     decided = datapath.encap_one(
         e.shared.tables, ENCAP_SLOT, segment, frame, min32(length, whole.headers + whole.mss),
@@ -207,6 +228,7 @@ cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
             break
         taken += 1
     send_trains(e)
+    e.used = 0  # only here: until now trains may point anywhere into the arena
     return taken
 
 

@@ -152,7 +152,6 @@ cdef void send_trains(Encap *e) noexcept nogil:
                 count += 1
         send_messages(e, e.train[first].fd, count)
     e.trains = 0
-    e.used = 0
     for slot in range(RECENT):
         e.recent[slot] = -1
 

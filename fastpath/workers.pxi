@@ -36,7 +36,7 @@ cdef class Workers:
         self.e.shared = self.d.shared = &self.shared
         self.e.gso = 1
         self.e.arena = <uint8_t *>malloc(ARENA)
-        self.e.spare = <uint8_t *>malloc(LONGEST + 64)
+        self.e.spare = <uint8_t *>malloc(3 * LONGEST)
         self.e.train = <Train *>calloc(MAX_TRAINS, sizeof(Train))
         self.d.buffers = <uint8_t *>malloc(RECEIVE_BATCH * BUFFER)
         self.e.epoll = epoll_create1(EPOLL_CLOEXEC)
