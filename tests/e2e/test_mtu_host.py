@@ -186,7 +186,7 @@ def test_the_kernel_loses_what_is_too_big_without_a_word(lab: Lab, outer: int) -
 def test_a_kernel_peer_discards_probes_and_goes_on(lab: Lab, engine_name: str) -> None:
     pair = kernel_pair(lab, engine_name)
     stats = netdev.link(f"vxlan{VNI}", pair.b.name).stats
-    assert ping(pair.c1, pair.c2.address, 50, interval=0.04).lost == 0
+    assert ping(pair.c1, pair.c2.address, 40, interval=0.04).lost == 0
     path = wait_until(lambda: silent(pair.node), 5.0, "probes that nobody acknowledges")
     assert (path["mtu"], path["how"], path["phase"]) == (1500, "link", "base")
     assert tcp_transfer(pair.c1, pair.c2, pair.c2.address, LENGTH).intact
