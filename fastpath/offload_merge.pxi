@@ -24,9 +24,9 @@ is flushed.  Two segments merge under the conditions of the kernel's own GRO
     UDP       ports equal, lengths equal
     both      a segment shorter than the first one ends the super-frame
 
-and one more: the inner checksum has been verified, since a super-frame makes
-the receiver compute no checksum at all.  A segment with a wrong one goes on as
-it came, alone, for the receiver to judge.
+and one more: both inner checksums have been verified, since a super-frame gets a
+new IPv4 header and makes the receiver compute no sum at all.  A segment with a wrong
+one goes on as it came, alone, for the receiver to judge.
 """
 
 cdef enum:
@@ -98,20 +98,24 @@ cdef inline void look_ipv4(const uint8_t *frame, uint32_t length, Piece *piece) 
     piece.version = 4
     piece.protocol = ip[9]
     piece.l4 = <uint16_t>(piece.l3 + hlen)
-    piece.plain = hlen == wire.IPV4_HLEN and piece.end == length
+    piece.plain = (
+        hlen == wire.IPV4_HLEN and piece.end == length
+        and fold16(sum_short(ip, wire.IPV4_HLEN)) == 0xFFFF
+    )
 
 
 cdef inline void look_ipv6(const uint8_t *frame, uint32_t length, Piece *piece) noexcept nogil:
     cdef const uint8_t *ip = frame + piece.l3
-    if length < <uint32_t>piece.l3 + wire.IPV6_HLEN or ip[0] >> 4 != 6:
+    cdef uint32_t at = <uint32_t>piece.l3 + wire.IPV6_HLEN
+    if length < at or ip[0] >> 4 != 6:
         return
-    piece.end = piece.l3 + wire.IPV6_HLEN + wire.load16(ip + 4)
+    piece.end = at + wire.load16(ip + 4)
     if piece.end > length:
         return
     piece.version = 6
-    piece.protocol = ip[6]
-    piece.l4 = <uint16_t>(piece.l3 + wire.IPV6_HLEN)
-    piece.plain = piece.end == length
+    piece.plain = piece.end == length and not mtu.is_walked(ip[6])
+    piece.protocol = walk_extensions(frame, piece.end, ip[6], &at)
+    piece.l4 = <uint16_t>at
 
 
 cdef inline void look_transport(Piece *piece) noexcept nogil:
@@ -164,7 +168,7 @@ cdef inline bint same_flow(const Flow *flow, const Piece *piece) noexcept nogil:
     cdef const Piece *first = &flow.first
     cdef uint8_t *a = first.frame
     cdef uint8_t *b = piece.frame
-    if first.l3 != piece.l3 or first.l4 != piece.l4 or first.protocol != piece.protocol:
+    if first.l3 != piece.l3 or first.version != piece.version or first.protocol != piece.protocol:
         return False
     if memcmp(a + first.l4, b + piece.l4, 4):
         return False
@@ -208,7 +212,7 @@ cdef inline bint tcp_follows(Flow *flow, const Piece *first, const Piece *piece)
     cdef const uint8_t *b = piece.frame + piece.l4
     if get32(b + 4) != flow.sequence or memcmp(a + 8, b + 8, 5) or memcmp(a + 14, b + 14, 2):
         return False
-    return not memcmp(a + mtu.TCP_HLEN, b + mtu.TCP_HLEN, first.headers - first.l4 - mtu.TCP_HLEN)
+    return not memcmp(a + 18, b + 18, first.headers - first.l4 - 18)
 
 
 cdef inline void open_flow(Flow *flow, const Piece *piece) noexcept nogil:

@@ -96,16 +96,16 @@ cdef int understand_super(
     const VnetHdr *vnet, const uint8_t *frame, uint32_t length, Super *whole
 ) noexcept nogil:
     cdef uint32_t l3 = 0, l4 = vnet.csum_start, kind = vnet.gso_type & 0x7F
-    cdef uint32_t ethertype = wire.ethertype_at(frame, length, &l3)
-    cdef uint32_t headers
-    if not vnet.flags & NEEDS_CSUM or not vnet.gso_size:
+    cdef uint32_t ethertype, headers
+    if not vnet.flags & NEEDS_CSUM or not vnet.gso_size or length < wire.ETH_HLEN:
         return -1
+    ethertype = wire.ethertype_at(frame, length, &l3)
     whole.protocol = wire.IPPROTO_UDP if kind == GSO_UDP_L4 else wire.IPPROTO_TCP
-    if ethertype == wire.ETH_P_IP and kind != GSO_TCPV6:
+    if ethertype == wire.ETH_P_IP and (kind == GSO_TCPV4 or kind == GSO_UDP_L4):
         whole.version = 4
         if not ipv4_agrees(frame, length, l3, l4, whole.protocol):
             return -1
-    elif ethertype == wire.ETH_P_IPV6 and kind != GSO_TCPV4:
+    elif ethertype == wire.ETH_P_IPV6 and (kind == GSO_TCPV6 or kind == GSO_UDP_L4):
         whole.version = 6
         if not ipv6_agrees(frame, length, l3, l4, whole.protocol):
             return -1
@@ -130,6 +130,8 @@ cdef inline bint ipv4_agrees(
     cdef const uint8_t *ip = frame + l3
     if length < l3 + wire.IPV4_HLEN or ip[0] >> 4 != 4 or (ip[0] & 15) < 5:
         return False
+    if wire.load16(ip + 2) != length - l3:
+        return False
     return l4 == l3 + (ip[0] & 15) * 4 and ip[9] == protocol and not (ip[6] & 0x3F or ip[7])
 
 
@@ -137,9 +139,25 @@ cdef inline bint ipv6_agrees(
     const uint8_t *frame, uint32_t length, uint32_t l3, uint32_t l4, uint32_t protocol
 ) noexcept nogil:
     cdef const uint8_t *ip = frame + l3
-    if length < l3 + wire.IPV6_HLEN or ip[0] >> 4 != 6 or l4 < l3 + wire.IPV6_HLEN:
+    cdef uint32_t at = l3 + wire.IPV6_HLEN
+    cdef uint8_t found
+    if length < at or ip[0] >> 4 != 6 or wire.load16(ip + 4) != length - at:
         return False
-    return l4 > l3 + wire.IPV6_HLEN or ip[6] == protocol
+    found = walk_extensions(frame, length, ip[6], &at)
+    return at == l4 and found == protocol
+
+
+cdef inline uint8_t walk_extensions(
+    const uint8_t *frame, uint32_t end, uint8_t found, uint32_t *at
+) noexcept nogil:
+    """The protocol behind the extension headers that segmentation may repeat; `at`: where."""
+    cdef int walked
+    for walked in range(mtu.MAX_EXTENSIONS):
+        if not mtu.is_walked(found) or end < at[0] + 8:
+            break
+        found = frame[at[0]]
+        at[0] += (<uint32_t>frame[at[0] + 1] + 1) * 8
+    return found
 
 
 cdef inline uint32_t transport_hlen(
@@ -150,7 +168,7 @@ cdef inline uint32_t transport_hlen(
     if protocol == wire.IPPROTO_UDP:
         if vnet.csum_offset != 6 or vnet.gso_type & GSO_ECN or length < l4 + wire.UDP_HLEN:
             return 0
-        return wire.UDP_HLEN
+        return wire.UDP_HLEN if wire.load16(frame + l4 + 4) == length - l4 else 0
     if vnet.csum_offset != 16 or length < l4 + mtu.TCP_HLEN:
         return 0
     hlen = (frame[l4 + 12] >> 4) * 4
@@ -237,7 +255,7 @@ cdef inline void finish_udp(
     memcpy(udp + 6, &check, 2)
 
 
-cdef void split(
+cdef void lay_out(
     const Super *whole, const uint8_t *frame, uint64_t vxlan, uint8_t *out, bint in_place
 ) noexcept nogil:
     """Lay out all segments at `out`; in_place: their payloads are there already."""

@@ -155,14 +155,14 @@ cdef void take_super(
         return
     wire.vxlan_store(<uint8_t *>&header, segment.vni)
     if scattered and whole.headers == e.expect_headers and whole.mss == e.expect_mss:
-        split(&whole, frame, header, at, True)
+        lay_out(&whole, frame, header, at, True)
     else:
         if scattered:
             frame = gather(e, iov, count, length)
         else:
             memcpy(e.spare, frame, length)
             frame = e.spare
-        split(&whole, frame, header, at, False)
+        lay_out(&whole, frame, header, at, False)
         if whole.mss >= 1000:
             e.expect_headers, e.expect_mss = whole.headers, whole.mss
     send_super(e, segment, at, &whole, &verdict, decided == datapath.PUNT)
