@@ -115,6 +115,7 @@ def test_sequence_numbers_wrap() -> None:
         segment(SIZE, b""),
         segment(SIZE, b"q" * (SIZE + 1)),
         segment(SIZE, wrong=True),
+        segment(SIZE)[:24] + b"\0\0" + segment(SIZE)[26:],  # the IPv4 header's checksum
         segment(SIZE, six=True),
         tagged(segment(SIZE)),
         segment(SIZE, fragment=0x0000),

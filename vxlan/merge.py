@@ -101,6 +101,9 @@ def _segment(frame: bytes) -> _Segment | None:
 
 
 def _is_right(frame: bytes, found: Transport) -> bool:
+    """Whether the checksums are right: the segment's, and that of an IPv4 header."""
+    if found.ip_header == IPV4_HLEN and ones_sum(frame[found.l3 : found.l4]):
+        return False
     return (ones_sum(frame[found.l4 : found.end]) + pseudo_sum(frame, found)) % 0xFFFF == 0
 
 
