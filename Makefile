@@ -2,6 +2,8 @@
 # make test    build, then lint, types, stub and every test that can run here
 # make demo    build, then two hosts with a container each, on this machine (needs root)
 # make lint    build, then ruff, mypy and stubtest alone
+# make sanitize  the compiled engine's tests under the address and undefined-behaviour sanitizers
+# make fuzz    their property tests again and again, with new random input, for SECONDS=600
 # make bench   build, then measure in memory, save the figures, compare with the last ones
 # make bench-smoke  each of these measurements once, untimed
 # make dist    build, then sdist and wheel in dist/
@@ -27,7 +29,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: build test demo lint bench bench-smoke dist clean preflight missing-packages
+.PHONY: build test demo lint sanitize sanitized fuzz bench bench-smoke dist clean preflight missing-packages
 .DEFAULT_GOAL := build
 unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
 
@@ -66,6 +68,37 @@ lint: build
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# A copy of the sources with an extension of its own, so that nobody else meets it.
+SANITIZED := build/sanitize
+SANITIZERS := -fsanitize=address,undefined
+UNDER_SANITIZERS = cd $(SANITIZED) && rm -f report.* && \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:log_path=report UBSAN_OPTIONS=print_stacktrace=1:log_path=report \
+	PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 $(CURDIR)/$(BIN)/python
+OF_THE_EXTENSION := tests/test_fastpath.py tests/contract tests/test_differential.py \
+	tests/test_offload_fast.py tests/test_merge_fast.py
+SECONDS := 600
+
+sanitized: build
+	@mkdir -p $(SANITIZED)
+	@rm -rf $(addprefix $(SANITIZED)/,vxlan fastpath tests)
+	@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(SANITIZED)
+	@rm -f $(SANITIZED)/vxlan/_fastpath.*.so
+	@cd $(SANITIZED) && CC=gcc LDFLAGS="$(SANITIZERS)" \
+	CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZERS) -fno-sanitize-recover=undefined" \
+	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(UNDER_SANITIZERS) -c 'import vxlan._fastpath as f; assert "/$(SANITIZED)/" in f.__file__, f'
+
+sanitize: sanitized
+	@$(UNDER_SANITIZERS) -m pytest -q $(OF_THE_EXTENSION) $(PYTEST_ARGS) || { cat report.* 2>/dev/null; exit 1; }
+
+fuzz: sanitized
+	@end=$$(($$(date +%s) + $(SECONDS))); \
+	while test $$(date +%s) -lt $$end; do \
+		($(UNDER_SANITIZERS) -m pytest -q -x -m hypothesis $(OF_THE_EXTENSION) $(PYTEST_ARGS) || \
+		{ cat report.* 2>/dev/null; exit 1; }) || exit 1; \
+	done
 
 demo:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }

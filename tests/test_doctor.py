@@ -102,17 +102,6 @@ def test_no_fastpath(engine: str, level: Level, monkeypatch: pytest.MonkeyPatch)
     assert "--engine python" in finding.still
 
 
-@pytest.mark.parametrize(
-    ("engine", "level"), [("fastpath", Level.FAIL), ("auto", Level.NOTE), ("python", Level.NOTE)]
-)
-def test_an_extension_without_an_engine(
-    engine: str, level: Level, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "import_module", lambda _name: object())
-    finding = found(wanted(engine=engine), "no engine in this version")
-    assert finding.level is level
-
-
 # -- the port -------------------------------------------------------------------------------
 
 

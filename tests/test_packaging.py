@@ -90,7 +90,12 @@ class Unpacked:
 
     def python(self, program: str) -> str:
         """What a program prints that has only the installed wheel."""
-        done = run("-c", program, cwd=self.installed.parent, PYTHONPATH=str(self.installed))
+        done = run(
+            "-c",
+            WITHOUT_CHECKOUT + program,
+            cwd=self.installed.parent,
+            PYTHONPATH=str(self.installed),
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -113,6 +118,12 @@ def metadata_of(wheel: Path) -> Message:
         text = archive.read(f"pyvxlan-{__version__}.dist-info/METADATA").decode()
     return HeaderParser().parsestr(text)
 
+
+# An editable install has a finder of its own, which would lend the checkout's extension.
+WITHOUT_CHECKOUT = """
+import sys
+sys.meta_path[:] = [one for one in sys.meta_path if "__editable__" not in repr(one)]
+"""
 
 WHICH_ENGINE = """
 from vxlan.engine import choose_engine

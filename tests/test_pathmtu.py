@@ -169,6 +169,12 @@ def test_a_forged_claim_costs_a_probe_and_nothing_else() -> None:
     assert len(path.probes) == before + 1
 
 
+def test_until_the_first_answer_icmp_waits() -> None:
+    path = Path()
+    path.mtu.claimed(1400, 0.0)
+    assert path.mtu.mtu == 1500
+
+
 def test_a_true_claim_is_found_true_within_a_second_or_so() -> None:
     path = Path()
     path.run(2.0)

@@ -32,6 +32,7 @@ never acknowledged anything and now speaks is asked anew.
 
 A peer that never acknowledged anything is no pyvxlan.  For it the MTU is that of
 the link, and ICMP is heeded, but not below the floor, and for ten minutes only.
+While it is not yet known which kind a peer is, its probes are under way and ICMP waits.
 A peer that acknowledges is not judged by ICMP, which anyone can forge: a claim
 only starts a probe at once and says which size to try next.  Only a claim that
 quotes a probe of ours, nonce and all, counts as the loss of that probe.
@@ -166,10 +167,10 @@ class PathMtu:
         """ICMP quotes a datagram of ours, and claims that only `claim` fits."""
         if claim >= self.mtu or claim < self.floor:
             return
-        if not self.answers:
+        if self.answers is False:
             self._settle(claim, How.ICMP, now)
             self._due = min(self._due, now + CLAIM_TIMER)
-        elif self.phase is Phase.COMPLETE and self._tries == 0:
+        elif self.answers and self.phase is Phase.COMPLETE and self._tries == 0:
             self._hint = claim
             self._ask(self.mtu, now)
 
