@@ -180,6 +180,9 @@ class Engine(Protocol):
     def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
         """A copy of one entry."""
 
+    def fdb_count(self, vni: int) -> int:
+        """How many entries there are."""
+
     def fdb_dump(self, vni: int) -> list[FdbEntry]:
         """A copy of all entries."""
 

@@ -329,6 +329,9 @@ class FastTables:
         row = self.core.fdb_find(vni, mac)
         return None if row is None else self._entry(self._sides[vni], row)
 
+    def fdb_count(self, vni: int) -> int:
+        return self.core.fdb_count(vni)
+
     def fdb_dump(self, vni: int) -> list[FdbEntry]:
         side = self._sides[vni]
         return [self._entry(side, row) for row in self.core.fdb_dump(vni)]

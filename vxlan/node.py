@@ -127,10 +127,11 @@ class Node:
             log.info("local is not configured: sending from %s", ", ".join(self.local))
         if problem := await self.misfits(self.config.segments):
             raise NodeError(problem)
-        self._start_engine(stack)
+        underlay = self._open_underlay(stack)
         stack.push_async_callback(self._stop_segments)
         for segment in self.config.segments:
             await self.start_segment(segment)
+        self._start_engine(underlay, stack)
         self._start_watching(stack)
         await self._server.serve()
         stack.callback(self._server.refuse_from_now, "the node is ending")
@@ -142,7 +143,8 @@ class Node:
         for problem in capabilities.keep_only(keep):
             log.debug("privileges: %s", problem)
 
-    def _start_engine(self, stack: AsyncExitStack) -> None:
+    def _open_underlay(self, stack: AsyncExitStack) -> Underlay:
+        """What arrives before the engine starts waits in the sockets."""
         vtep = self.config.vtep
         self.engine = choose_engine(vtep.engine, self.local, vtep.dstport)
         underlay = Underlay(
@@ -156,6 +158,10 @@ class Node:
             gro=True,
         )
         stack.callback(underlay.close)
+        return underlay
+
+    def _start_engine(self, underlay: Underlay, stack: AsyncExitStack) -> None:
+        """Last, when every segment has its TAP: nothing has to be dropped for want of one."""
         self.engine.start(underlay, self._on_events)
         stack.callback(self.engine.stop)
         log.info("engine %s (%s)", self.engine.info.name, self.engine.info.why)

@@ -12,10 +12,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vxlan import config_values as values
-from vxlan import node_ping, report
+from vxlan import netdev, node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
 from vxlan.config_rules import family_problem
@@ -60,10 +61,12 @@ class Operations:
 
     # -- the node --------------------------------------------------------------------------
 
-    def show(self, args: Args) -> Any:
+    async def show(self, args: Args) -> Any:
         """Everything but the entries."""
         _only(args)
-        return report.node_json(self._node)
+        taps = {vni: segment.config.tap for vni, segment in self._node.segments.items()}
+        lost = await asyncio.to_thread(_lost_in_ring, taps)
+        return report.node_json(self._node, lost)
 
     async def reload(self, args: Args) -> Any:
         """Read the configuration again; {"changed": [sentences]}."""
@@ -267,6 +270,15 @@ class Operations:
         if problem := family_problem(remote.address, self._node.local):
             raise ApiError(f"dst: {problem}", "usage")
         return remote
+
+
+def _lost_in_ring(taps: Mapping[int, str]) -> dict[int, int]:
+    """VNI -> frames that found the queue of its TAP full; the kernel counts them."""
+    lost: dict[int, int] = {}
+    for vni, name in taps.items():
+        with suppress(netdev.NetdevError):
+            lost[vni] = netdev.link(name).stats.tx_dropped
+    return lost
 
 
 def _mac(args: Args) -> bytes:

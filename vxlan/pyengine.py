@@ -121,6 +121,9 @@ class PythonEngine:
     def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
         return copy.copy(self.vtep.segments[vni].fdb.get(mac))
 
+    def fdb_count(self, vni: int) -> int:
+        return len(self.vtep.segments[vni].fdb)
+
     def fdb_dump(self, vni: int) -> list[FdbEntry]:
         return [copy.copy(entry) for entry in self.vtep.segments[vni].fdb]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vxlan.drop import Counters
+from vxlan.drop import Counters, Drop
 from vxlan.event import Event
 from vxlan.fdb import FdbEntry, State
 from vxlan.history import remote_json, unix_time
@@ -23,9 +23,9 @@ VERSION = 1
 """Raised when a field changes its meaning or goes away; not when one is added."""
 
 
-def node_json(node: Node) -> dict[str, Any]:
-    """The answer to `show`."""
-    vtep = node.config.vtep
+def node_json(node: Node, ring: Mapping[int, int]) -> dict[str, Any]:
+    """The answer to `show`; `ring` has what each VNI's TAP lost before it was read."""
+    vtep, lost = node.config.vtep, node.engine.counters(None)
     return {
         "version": VERSION,
         "name": node.config.name,
@@ -36,9 +36,16 @@ def node_json(node: Node) -> dict[str, Any]:
             "local": list(node.local),
             "dstport": vtep.dstport,
             "srcport": list(vtep.srcport),
-            "counters": counters_json(total(node.engine.counters(None).values())),
+            "counters": counters_json(total(lost.values())),
+            "drops_by_remote": {
+                address: drops
+                for address, counters in lost.items()
+                if (drops := counters.as_dict()["drops"])
+            },
         },
-        "segments": [segment_json(segment) for segment in node.segments.values()],
+        "segments": [
+            segment_json(segment, ring.get(vni, 0)) for vni, segment in node.segments.items()
+        ],
     }
 
 
@@ -60,9 +67,11 @@ def engine_json(engine: Engine, segments: Iterable[NodeSegment]) -> dict[str, An
     }
 
 
-def segment_json(segment: NodeSegment) -> dict[str, Any]:
-    """One segment of `show`."""
+def segment_json(segment: NodeSegment, ring: int) -> dict[str, Any]:
+    """One segment of `show`; `ring` frames were lost before the TAP was read."""
     config, engine = segment.config, segment.engine
+    counters = total(engine.counters(config.vni).values())
+    counters.drops[Drop.FULL_RING] += ring
     return {
         "vni": config.vni,
         "tap": config.tap,
@@ -72,9 +81,9 @@ def segment_json(segment: NodeSegment) -> dict[str, Any]:
         "mtu_auto": config.mtu is None,
         "mtu_limit": segment.limit.why if segment.limit else "no path is known now",
         "policy": asdict(segment.policy),
-        "fdb_entries": len(engine.fdb_dump(config.vni)),
+        "fdb_entries": engine.fdb_count(config.vni),
         "remotes": remotes_json(segment),
-        "counters": counters_json(total(engine.counters(config.vni).values())),
+        "counters": counters_json(counters),
     }
 
 
