@@ -129,6 +129,16 @@ cdef inline uint32_t crc32(const uint8_t *data, size_t length, uint32_t start) n
         crc = crc32_step(crc ^ load_le32(data), load_le32(data + 4))
         data += 8
         length -= 8
+    if length >= 4:
+        crc ^= load_le32(data)
+        crc = (
+            fastpath_crc[3][crc & 0xFF]
+            ^ fastpath_crc[2][crc >> 8 & 0xFF]
+            ^ fastpath_crc[1][crc >> 16 & 0xFF]
+            ^ fastpath_crc[0][crc >> 24]
+        )
+        data += 4
+        length -= 4
     while length:
         crc = crc >> 8 ^ fastpath_crc[0][(crc ^ data[0]) & 0xFF]
         data += 1

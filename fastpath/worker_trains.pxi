@@ -258,7 +258,6 @@ cdef void one_by_one(Encap *e, Train *train, int fd, msghdr *message) noexcept n
     cdef iovec piece
     cdef int part
     cdef size_t at, length
-    train.size = train.size
     message.msg_iov = &piece
     message.msg_iovlen = 1
     drop_segment_option(train, message)
