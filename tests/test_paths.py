@@ -83,6 +83,10 @@ def test_what_is_no_probe_is_left_to_others() -> None:
 def test_icmp_counts_where_nobody_acknowledges() -> None:
     made, log = paths()
     made.claimed(REMOTE.address, 1400, b"data", 0.1)
+    assert made.rooms == {REMOTE.address: max_frame(1500, 4)}  # not known yet who that is
+    for step in range(40):
+        made.tick(step / 10)
+    made.claimed(REMOTE.address, 1400, b"data", 5.0)
     assert made.rooms == {REMOTE.address: max_frame(1400, 4)}
     assert [event.detail for event in log.drain()] == ["1400 by icmp"]
 

@@ -17,13 +17,12 @@ thread:
     paths       what each remote can be sent, written into C as one number
 
 C knows peers, remotes and segments by numbers.  A peer is an underlay address, a
-remote a peer and a port.  `_Names` translates.
+remote a peer and a port.  `Names` translates (vxlan/fastnames.py).
 """
 
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,13 +30,13 @@ from vxlan import _fastpath, fit
 from vxlan.drop import Count, Counters, Drop
 from vxlan.engine import Datagram, EngineInfo, Frame, PathState, Policy
 from vxlan.event import Event, EventKind, EventLog
+from vxlan.fastnames import Names, Side
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.segment import Segment
 from vxlan.vtep import replicate
 from vxlan.wire import inspect
 
-LOCAL, OTHER, FIRST_PEER = 0, 1, 2
 UNBOUNDED = 0xFFFFFFFF
 NONE = 0xFFFFFFFF
 
@@ -59,75 +58,6 @@ _DETAILS = {
 }
 
 
-class _Names:
-    """Underlay addresses and remotes, and the numbers by which C knows them."""
-
-    def __init__(self, core: _fastpath.Core) -> None:
-        self._core = core
-        self._addresses: dict[int, str] = {LOCAL: "local", OTHER: "other"}
-        self._remotes: dict[int, Remote] = {}
-
-    def peer(self, address: str) -> int:
-        return self._core.peer(*_packed(address))
-
-    def source(self, address: str) -> int:
-        return self._core.source(*_packed(address))
-
-    def address(self, peer: int) -> str:
-        found = self._addresses.get(peer)
-        if found is None:
-            family, raw = self._core.address(peer)
-            found = self._addresses[peer] = (
-                socket.inet_ntop(socket.AF_INET, raw[:4])
-                if family == 4
-                else socket.inet_ntop(socket.AF_INET6, raw)
-            )
-        return found
-
-    def number(self, remote: Remote) -> int:
-        return self._core.remote(self.peer(remote.address), remote.port)
-
-    def remote(self, number: int) -> Remote:
-        found = self._remotes.get(number)
-        if found is None:
-            peer, port = self._core.remote_at(number)
-            found = self._remotes[number] = Remote(self.address(peer), port)
-        return found
-
-
-def _packed(address: str) -> tuple[bytes, int]:
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address), 6
-    return socket.inet_pton(socket.AF_INET, address) + bytes(12), 4
-
-
-class _Side:
-    """What Python keeps of a segment: its rules and flood list, and notes on entries.
-
-    `segment` serves for what the functions of the Python engine count and remember; its
-    own FDB stays empty.  `notes` has the source and the shadowed claim of each entry
-    that was written by somebody; `configured` how many entries above dynamic name an
-    underlay address.
-    """
-
-    def __init__(self, segment: Segment) -> None:
-        self.segment = segment
-        self.notes: dict[bytes, tuple[str, FdbEntry | None]] = {}
-        self.configured: dict[str, int] = {}
-
-    def knows(self, address: str) -> bool:
-        return self.segment.knows(address) or address in self.configured
-
-    def configure(self, remotes: Iterable[Remote], change: int) -> set[str]:
-        """Count an entry that comes or goes; the addresses that it names."""
-        addresses = {remote.address for remote in remotes}
-        for address in addresses:
-            self.configured[address] = self.configured.get(address, 0) + change
-            if not self.configured[address]:
-                del self.configured[address]
-        return addresses
-
-
 class FastTables:
     """The tables of the compiled engine, and its data path without input and output."""
 
@@ -139,8 +69,8 @@ class FastTables:
         self.probing = Paths(self.log)
         self.answers: list[Frame] = []
         self.core = _fastpath.Core(port, secrets.randbits(64))
-        self.names = _Names(self.core)
-        self._sides: dict[int, _Side] = {}
+        self.names = Names(self.core)
+        self._sides: dict[int, Side] = {}
         self._rooms: dict[str, int] = {}
         self._why_down: dict[int, str] = {}
         for address in self.local:
@@ -153,7 +83,7 @@ class FastTables:
             raise ValueError(f"VNI {vni} is there already")
         segment = Segment(vni, policy, self.port, self.log)
         self.core.add_segment(vni, policy.maxaddress, policy.ageing, secrets.randbits(64))
-        self._sides[vni] = _Side(segment)
+        self._sides[vni] = Side(segment)
         self._set_rules(segment)
 
     def set_policy(self, vni: int, policy: Policy, now: float) -> None:
@@ -207,7 +137,7 @@ class FastTables:
     def remotes(self, vni: int) -> tuple[Remote, ...]:
         return self._sides[vni].segment.flood_list
 
-    def _set_flood(self, side: _Side, changed: Iterable[str]) -> None:
+    def _set_flood(self, side: Side, changed: Iterable[str]) -> None:
         segment = side.segment
         self.core.set_flood(segment.vni, [self.names.number(one) for one in segment.flood_list])
         self._set_known(side, changed)
@@ -215,7 +145,7 @@ class FastTables:
             number = self.names.number(segment.remote_at(address))
             self.core.set_learn_as(segment.vni, self.names.peer(address), number + 1)
 
-    def _set_known(self, side: _Side, addresses: Iterable[str]) -> None:
+    def _set_known(self, side: Side, addresses: Iterable[str]) -> None:
         for address in addresses:
             self.core.set_known(side.segment.vni, self.names.peer(address), side.knows(address))
 
@@ -241,7 +171,7 @@ class FastTables:
         self._tell(EventKind.FDB_SET, now, side, mac, remotes[0], was, f"{state} by {source}")
         return entry
 
-    def _shadow(self, side: _Side, top: FdbEntry, claim: FdbEntry, now: float) -> FdbEntry:
+    def _shadow(self, side: Side, top: FdbEntry, claim: FdbEntry, now: float) -> FdbEntry:
         if claim.state is State.EXTERN_LEARN:
             top.shadowed = claim
             side.notes[top.mac] = (top.source, claim)
@@ -249,7 +179,7 @@ class FastTables:
             self._conflict(side, top, claim.remotes[0], f"{claim.source} against {top.state}", now)
         return top
 
-    def _carry_over(self, side: _Side, old: FdbEntry, new: FdbEntry, now: float) -> None:
+    def _carry_over(self, side: Side, old: FdbEntry, new: FdbEntry, now: float) -> None:
         new.used = old.used
         if old.state is new.state:
             new.shadowed = old.shadowed
@@ -261,13 +191,13 @@ class FastTables:
             new.shadowed = old
 
     def _conflict(
-        self, side: _Side, entry: FdbEntry, against: Remote, detail: str, now: float
+        self, side: Side, entry: FdbEntry, against: Remote, detail: str, now: float
     ) -> None:
         side.segment.tally.count(Count.CONFLICT)
         remote = entry.remotes[0]
         self._tell(EventKind.CONFLICT, now, side, entry.mac, remote, against, detail)
 
-    def _write(self, side: _Side, old: FdbEntry | None, new: FdbEntry) -> None:
+    def _write(self, side: Side, old: FdbEntry | None, new: FdbEntry) -> None:
         """Let C hold an entry, in the place of `old`.  Raises FdbFull."""
         vni = side.segment.vni
         numbers = [self.names.number(remote) for remote in new.remotes]
@@ -280,7 +210,7 @@ class FastTables:
         side.notes[new.mac] = (new.source, new.shadowed)
         self._reconfigure(side, old, new)
 
-    def _reconfigure(self, side: _Side, old: FdbEntry | None, new: FdbEntry | None) -> None:
+    def _reconfigure(self, side: Side, old: FdbEntry | None, new: FdbEntry | None) -> None:
         changed: set[str] = set()
         if new is not None and new.state is not State.DYNAMIC:
             changed |= side.configure(new.remotes, 1)
@@ -304,7 +234,7 @@ class FastTables:
         self._tell(EventKind.FDB_DELETED, now, side, mac, entry.remotes[0], None, entry.state.value)
         return entry
 
-    def _withdraw(self, side: _Side, entry: FdbEntry) -> None:
+    def _withdraw(self, side: Side, entry: FdbEntry) -> None:
         """Take an entry out; the claim under it speaks again."""
         if entry.shadowed is not None:
             self._write(side, entry, entry.shadowed)
@@ -336,7 +266,7 @@ class FastTables:
         side = self._sides[vni]
         return [self._entry(side, row) for row in self.core.fdb_dump(vni)]
 
-    def _entry(self, side: _Side, row: tuple[Any, ...]) -> FdbEntry:
+    def _entry(self, side: Side, row: tuple[Any, ...]) -> FdbEntry:
         mac, numbers, state, since, updated, used, noted = row
         source, shadowed = side.notes.get(mac, ("data", None)) if noted else ("data", None)
         remotes = tuple(self.names.remote(number) for number in numbers)
@@ -374,7 +304,7 @@ class FastTables:
         self,
         kind: EventKind,
         now: float,
-        side: _Side,
+        side: Side,
         mac: bytes,
         remote: Remote | None,
         was: Remote | None,

@@ -152,11 +152,16 @@ def datagram_of(pair: Pair) -> bytes:
     """A large IP packet that host a sent to host b."""
     with Sniffer(pair.a, "eth0") as seen:
         assert ping(pair.c1, pair.c2.address, size=1400).received == 1
-        real = seen.wait_for(lambda one: one.direction == "out" and len(one.data) > 1400)
+        real = seen.wait_for(lambda one: one.direction == "out" and is_large(one.data))
     decoded = outer(real.data)
     assert decoded is not None
     assert decoded.dst == pair.b.address
     return real.data[14:]
+
+
+def is_large(data: bytes) -> bool:
+    """Whether it is a large VXLAN packet, and not a probe."""
+    return len(data) > 1400 and outer(data) is not None
 
 
 def believed(pair: Pair) -> int | None:
