@@ -69,7 +69,8 @@ def test_after_learning_the_third_host_sees_nothing(mesh: Mesh) -> None:
     settle(mesh)
     with Sniffer(mesh.hosts[2], "eth0") as third:
         assert ping(mesh.containers[0], mesh.containers[1].address, 20, interval=0.01).lost == 0
-        assert carried(third, "in") == []
+        # A bridge that comes up floods group frames of its own (IGMP to 224.0.0.106).
+        assert [one for one in carried(third, "in") if not one.inner[0] & 1] == []
 
 
 def test_a_broadcast_reaches_every_host_exactly_once(mesh: Mesh) -> None:
