@@ -167,11 +167,13 @@ cdef inline bint segment_add(
 ) noexcept nogil:
     """Put in a segment that is not there; False without memory."""
     cdef Segment *segment = <Segment *>calloc(1, sizeof(Segment))
+    cdef int at
     if segment == NULL:
         return False
     segment.vni = vni
     segment.port = port
-    segment.tap = -1
+    for at in range(MAX_WORKERS):
+        segment.taps[at] = -1
     segment.fdb = fdb_new(limit, ageing, seed)
     segment.flood = group_new(0)
     segment.known = <uint8_t *>calloc(MAX_PEERS, 1)

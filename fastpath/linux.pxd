@@ -17,6 +17,7 @@ cdef extern from * nogil:
     #include <netinet/in.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
+    #include <sys/prctl.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
 
@@ -118,13 +119,21 @@ cdef extern from "<sys/epoll.h>" nogil:
     struct epoll_event:
         uint32_t events
         epoll_data_t data
-    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLL_CLOEXEC
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLL_CLOEXEC
     int epoll_create1(int)
     int epoll_ctl(int, int, int, epoll_event *)
     int epoll_wait(int, epoll_event *, int, int)
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    int EFD_NONBLOCK, EFD_CLOEXEC
+    int eventfd(unsigned int, int)
+
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int PR_SET_NAME
+    int prctl(int, ...)
 
 cdef extern from "<time.h>" nogil:
     struct timespec:

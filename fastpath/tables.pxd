@@ -55,7 +55,8 @@ cdef enum:
     SEGMENT_SLOTS = 8192
     MAX_COUNTED = 4096
     MAX_UP = 4096
-    SLOTS = 9
+    MAX_WORKERS = 4
+    SLOTS = 9  # two for each worker, and one for the event loop's thread
     RING = 4096
     UNBOUNDED = 0xFFFFFFFF
 
@@ -172,7 +173,8 @@ cdef struct Segment:
     uint8_t *known  # by peer: how many claims make it a remote, saturating
     uint32_t *learn_as  # by peer: the remote to learn, plus one; 0 = not looked up yet
     Tally tally
-    int tap  # for workers; -1 = none
+    int taps[MAX_WORKERS]  # by worker: its queue of the TAP; -1 = none
+    uint8_t tap_lost  # the device is gone, and that was told
 
 
 cdef struct CEvent:

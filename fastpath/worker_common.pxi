@@ -1,11 +1,7 @@
-# Included by _fastpath.pyx.  What both workers need: time, waiting, errors, punts.
+# Included by _fastpath.pyx.  What both directions need: time, errors, punts.
 
 cdef enum:
     MAX_PUNTS = 512
-    SPIN_NS = 30000  # how long a worker looks before it sleeps
-    STOP = 0xFFFFFFFF  # what the stop descriptor is registered as
-    ENCAP_SLOT = 1
-    DECAP_SLOT = 2
 
     PUNT_FRAME = 0
     PUNT_PROBE = 1
@@ -22,14 +18,11 @@ cdef struct PuntItem:
 cdef struct Shared:
     # what the event loop's thread and the workers share besides the tables
     tables.Tables *tables
-    int stop_fd
     uint32_t stopping
     uint32_t punt_first
     uint32_t punt_count
     PuntItem punts[MAX_PUNTS]
     uint32_t gso_refused  # errno of the first refusal, 0 = none
-    uint64_t spins
-    uint64_t sleeps
 
 
 cdef inline double seconds() noexcept nogil:

@@ -1,4 +1,4 @@
-"""The worker that carries datagrams from the underlay to TAPs.
+"""From the underlay to TAPs.
 
 Theory of operation
 ===================
@@ -22,13 +22,14 @@ cdef enum:
 cdef struct Delivery:
     # where the merger's frames go
     Shared *shared
+    int slot
     tables.Segment *segment
     uint32_t peer
 
 
 cdef struct Decap:
     Shared *shared
-    int epoll
+    int slot
     Delivery delivery
     Merger merger
     mmsghdr msgs[RECEIVE_BATCH]
@@ -43,14 +44,14 @@ cdef int write_to_tap(void *to, iovec *iov, int parts, uint32_t packets) noexcep
     """What the merger does with a frame that is complete."""
     cdef Delivery *delivery = <Delivery *>to
     cdef tables.Segment *segment = delivery.segment
-    cdef int reason = -1
-    if segment.tap < 0:
+    cdef int reason = -1, tap = segment.taps[(delivery.slot - 1) // 2]
+    if tap < 0:
         reason = tables.TAP_DOWN
-    elif writev(segment.tap, iov, parts) < 0:
+    elif writev(tap, iov, parts) < 0:
         reason = drop_of_write(errno)
     if reason >= 0:
         tables.count_drop(
-            delivery.shared.tables, &segment.tally, DECAP_SLOT, delivery.peer, reason, packets
+            delivery.shared.tables, &segment.tally, delivery.slot, delivery.peer, reason, packets
         )
     return 0
 
@@ -104,12 +105,12 @@ cdef inline void take_datagram(
 ) noexcept nogil:
     cdef datapath.Verdict verdict
     cdef int decided = datapath.decap_one(
-        d.shared.tables, DECAP_SLOT, peer, payload, length, tos, d.now, &verdict
+        d.shared.tables, d.slot, peer, payload, length, tos, d.now, &verdict
     )
     if decided == datapath.PUNT:
         if not punt(d.shared, PUNT_PROBE, peer, tos, payload, length):
             tables.count_drop(
-                d.shared.tables, &d.shared.tables.tally, DECAP_SLOT, peer,
+                d.shared.tables, &d.shared.tables.tally, d.slot, peer,
                 tables.VXLAN_INVALID_HDR, 1,
             )
     if decided != datapath.DELIVER:
@@ -137,36 +138,13 @@ cdef int receive_batch(Decap *d, int fd) noexcept nogil:
     return count
 
 
-cdef int decap_round(Decap *d, epoll_event *ready, int count) noexcept nogil:
-    """Drain the receivers that are ready; how many messages."""
-    cdef int at, taken = 0, got, rounds
-    lifecycle.worker_begins(d.shared.tables, DECAP_SLOT)
-    d.now = seconds()
+cdef int drain_receiver(Decap *d, int fd) noexcept nogil:
+    """Receive and deliver what waits at one socket, a bounded number of batches of it."""
+    cdef int rounds, got, taken = 0
     d.delivery.segment = NULL
-    for at in range(count):
-        if ready[at].data.u32 == STOP:
-            continue
-        for rounds in range(RECEIVE_ROUNDS):
-            got = receive_batch(d, <int>ready[at].data.u32)
-            taken += got
-            if got < RECEIVE_BATCH:
-                break
-    lifecycle.worker_rests(d.shared.tables, DECAP_SLOT)
+    for rounds in range(RECEIVE_ROUNDS):
+        got = receive_batch(d, fd)
+        taken += got
+        if got < RECEIVE_BATCH:
+            break
     return taken
-
-
-cdef void decap_loop(Decap *d) noexcept nogil:
-    """Until it is told to stop: wait, carry, and look a while longer before waiting again."""
-    cdef epoll_event ready[16]
-    cdef int count = 0
-    cdef uint64_t since
-    while not atomic.load_u32(&d.shared.stopping):
-        count = epoll_wait(d.epoll, ready, 16, 1000)
-        while count > 0 and not atomic.load_u32(&d.shared.stopping):
-            if decap_round(d, ready, count) == 0:
-                since = nanoseconds()
-                while decap_round(d, ready, count) == 0:
-                    sched_yield()
-                    if nanoseconds() - since > SPIN_NS:
-                        count = 0
-                        break

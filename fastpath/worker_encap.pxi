@@ -1,4 +1,4 @@
-"""The worker that carries frames from TAPs to the underlay.
+"""From TAPs to the underlay.
 
 Theory of operation
 ===================
@@ -83,7 +83,7 @@ cdef inline void refuse_header(
 ) noexcept nogil:
     """A virtio_net_hdr that contradicts its frame, or a frame that no packet can be."""
     tables.count_drop(
-        e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.TAP_INVALID, packets
+        e.shared.tables, &segment.tally, e.slot, tables.LOCAL, tables.TAP_INVALID, packets
     )
 
 
@@ -106,13 +106,13 @@ cdef inline void take_plain(
         refuse_header(e, segment, 1)
         return
     decided = datapath.encap_one(
-        e.shared.tables, ENCAP_SLOT, segment, frame, length, length, e.now, &verdict
+        e.shared.tables, e.slot, segment, frame, length, length, e.now, &verdict
     )
     if decided == datapath.PUNT:
         leave_to_python(e, segment, frame, length)
     if decided != datapath.SEND:
         return
-    datapath.count_sent(e.shared.tables, ENCAP_SLOT, segment, &verdict, 1, length)
+    datapath.count_sent(e.shared.tables, e.slot, segment, &verdict, 1, length)
     wire.vxlan_store(at, segment.vni)
     for which in range(verdict.count):
         put_segment(
@@ -126,7 +126,7 @@ cdef inline void leave_to_python(
 ) noexcept nogil:
     if not punt(e.shared, PUNT_FRAME, segment.vni, 0, frame, length):
         tables.count_drop(
-            e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, tables.PKT_TOO_BIG, 1
+            e.shared.tables, &segment.tally, e.slot, tables.LOCAL, tables.PKT_TOO_BIG, 1
         )
 
 
@@ -147,7 +147,7 @@ cdef void take_super(
         refuse_header(e, segment, whole.count)
         return
     decided = datapath.encap_one(
-        e.shared.tables, ENCAP_SLOT, segment, frame, min32(length, whole.headers + whole.mss),
+        e.shared.tables, e.slot, segment, frame, min32(length, whole.headers + whole.mss),
         min32(length, whole.headers + whole.mss), e.now, &verdict,
     )
     if decided == datapath.DROPPED:
@@ -177,7 +177,7 @@ cdef inline void count_rest(
     if reason < 0:
         reason = tables.NO_TX_TARGET
     tables.count_drop(
-        e.shared.tables, &segment.tally, ENCAP_SLOT, tables.LOCAL, reason, whole.count - 1
+        e.shared.tables, &segment.tally, e.slot, tables.LOCAL, reason, whole.count - 1
     )
 
 
@@ -201,13 +201,13 @@ cdef inline void send_super(
             )
     if not too_big:
         datapath.count_sent(
-            e.shared.tables, ENCAP_SLOT, segment, verdict, whole.count,
+            e.shared.tables, e.slot, segment, verdict, whole.count,
             <uint64_t>whole.count * whole.headers + whole.payload,
         )
         e.used += whole.count * (wire.VXLAN_HLEN + whole.headers) + whole.payload
 
 
-# -- the loop ----------------------------------------------------------------------
+# -- one batch ---------------------------------------------------------------------
 
 
 cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
@@ -216,57 +216,33 @@ cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
     cdef int taken = 0, outcome, tap
     if segment == NULL:
         return 0
-    tap = segment.tap
+    tap = segment.taps[e.slot // 2]
     if tap < 0:
         return 0
     while taken < READ_BATCH and e.used < ARENA_FULL and e.trains < SPARE_TRAINS:
         outcome = read_frame(e, segment, tap)
         if outcome < 0:
-            lose_tap(e, segment, tap)
+            lose_tap(e, segment)
             break
         if outcome == 0:
             break
         taken += 1
-    send_trains(e)
+    if e.trains:
+        send_trains(e)
     e.used = 0  # only here: until now trains may point anywhere into the arena
     return taken
 
 
-cdef void lose_tap(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
-    """A TAP was deleted: let it go, and tell."""
-    epoll_ctl(e.epoll, EPOLL_CTL_DEL, tap, NULL)
-    segment.tap = -1
+cdef void lose_tap(Encap *e, tables.Segment *segment) noexcept nogil:
+    """A TAP was deleted: let its queue go; the first worker to see it tells."""
+    cdef bint known
     atomic.pthread_mutex_lock(&e.shared.tables.mutex)
-    tables.tell(
-        e.shared.tables, tables.EV_TAP_LOST, e.now, segment.vni, NULL, fdb.NONE, fdb.NONE, 0
-    )
+    epoll_ctl(e.epoll, EPOLL_CTL_DEL, segment.taps[e.slot // 2], NULL)
+    segment.taps[e.slot // 2] = -1
+    known = segment.tap_lost
+    segment.tap_lost = True
+    if not known:
+        tables.tell(
+            e.shared.tables, tables.EV_TAP_LOST, e.now, segment.vni, NULL, fdb.NONE, fdb.NONE, 0
+        )
     atomic.pthread_mutex_unlock(&e.shared.tables.mutex)
-
-
-cdef int encap_round(Encap *e, epoll_event *ready, int count) noexcept nogil:
-    """Drain the TAPs that are ready; how many frames."""
-    cdef int at, taken = 0
-    lifecycle.worker_begins(e.shared.tables, ENCAP_SLOT)
-    e.now = seconds()
-    for at in range(count):
-        if ready[at].data.u32 != STOP:
-            taken += drain_tap(e, ready[at].data.u32)
-    lifecycle.worker_rests(e.shared.tables, ENCAP_SLOT)
-    return taken
-
-
-cdef void encap_loop(Encap *e) noexcept nogil:
-    """Until it is told to stop: wait, carry, and look a while longer before waiting again."""
-    cdef epoll_event ready[16]
-    cdef int count = 0
-    cdef uint64_t since
-    while not atomic.load_u32(&e.shared.stopping):
-        count = epoll_wait(e.epoll, ready, 16, 1000)
-        while count > 0 and not atomic.load_u32(&e.shared.stopping):
-            if encap_round(e, ready, count) == 0:
-                since = nanoseconds()
-                while encap_round(e, ready, count) == 0:
-                    sched_yield()
-                    if nanoseconds() - since > SPIN_NS:
-                        count = 0
-                        break

@@ -49,6 +49,7 @@ cdef struct Train:
 
 cdef struct Encap:
     Shared *shared
+    int slot
     int epoll
     int fds[2][POOL]  # by family (0 IPv4, 1 IPv6), by slot
     uint32_t fd_count[2]
@@ -80,7 +81,7 @@ cdef inline void put_segment(
     cdef Train *train
     if e.fd_count[family] == 0:
         tables.count_drop(
-            e.shared.tables, &segment.tally, ENCAP_SLOT, far.peer, tables.UNDERLAY_UNREACHABLE, 1
+            e.shared.tables, &segment.tally, e.slot, far.peer, tables.UNDERLAY_UNREACHABLE, 1
         )
         return
     slot = <uint32_t>(<uint64_t>verdict.flow * e.fd_count[family] >> 32)
@@ -139,7 +140,7 @@ cdef inline bint extend(Train *train, uint8_t *at, uint32_t length) noexcept nog
 cdef void send_trains(Encap *e) noexcept nogil:
     """Send everything, the trains of one socket together and in order."""
     cdef uint32_t first, at
-    cdef int count, slot
+    cdef int count
     for first in range(e.trains):
         if e.train[first].sent:
             continue
@@ -152,8 +153,7 @@ cdef void send_trains(Encap *e) noexcept nogil:
                 count += 1
         send_messages(e, e.train[first].fd, count)
     e.trains = 0
-    for slot in range(RECENT):
-        e.recent[slot] = -1
+    memset(e.recent, 0xFF, sizeof(e.recent))  # -1: none
 
 
 cdef inline void address_train(Encap *e, Train *train, msghdr *message) noexcept nogil:
@@ -286,7 +286,7 @@ cdef inline void count_refused(Encap *e, Train *train, int code, uint32_t packet
     cdef uint32_t peer = e.shared.tables.remotes[train.remote].peer
     cdef int reason = drop_of_send(code)
     tables.count_drop(
-        e.shared.tables, &train.segment.tally, ENCAP_SLOT, peer, reason, packets
+        e.shared.tables, &train.segment.tally, e.slot, peer, reason, packets
     )
     if reason == tables.UNDERLAY_UNREACHABLE and e.shared.tables.peers[peer].heard != 2:
         tables.set_heard(e.shared.tables, peer, train.remote, 2, e.now)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -286,6 +287,18 @@ def test_the_socket_of_a_killed_node_is_replaced(runtime: Path) -> None:
     assert api.running() == []
     with Running():
         assert api.call("n1", "echo") == {}
+
+
+def start_and_end(name: str) -> None:
+    for _ in range(200):
+        server = Server(api.socket_path(name), {})
+        server.bind()
+        server.close_socket()
+
+
+def test_nodes_that_start_and_end_at_once_do_not_take_each_others_folder() -> None:
+    with ProcessPoolExecutor(4) as pool:
+        list(pool.map(start_and_end, (f"n{number}" for number in range(4))))
 
 
 def test_a_place_that_cannot_be_used_is_named(runtime: Path) -> None:

@@ -40,6 +40,9 @@ MAX_CLIENTS = 64
 MAX_WAITING = 4096
 """Events that may wait for one slow reader."""
 
+PLACE_TRIES = 10
+"""How often nodes that end may take the runtime folder from under one that starts."""
+
 Operation = Callable[[dict[str, Any]], Any]
 """Takes the arguments; may be a coroutine function."""
 
@@ -68,9 +71,7 @@ class Server:
         Raises ApiError if another node has it, or the place cannot be used.
         """
         try:
-            self._make_folder()
-            with _locked(self.path.parent):
-                self._replace()
+            self._take_place()
             self._open_to_group()
         except (OSError, ApiError) as error:
             self.close_socket()
@@ -78,9 +79,22 @@ class Server:
                 raise
             raise ApiError(f"control socket {self.path}: {error}: {_REMEDY}") from None
 
+    def _take_place(self) -> None:
+        """Make the folder and the socket; again, if a node that ends took the folder away."""
+        for left in reversed(range(PLACE_TRIES)):
+            try:
+                self._make_folder()
+                with _locked(self.path.parent):
+                    self._replace()
+                return
+            except FileNotFoundError:
+                if not left:
+                    raise
+
     def _make_folder(self) -> None:
-        if not self.path.parent.is_dir():
-            self.path.parent.mkdir(mode=0o755, parents=True)
+        self.path.parent.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self.path.parent.mkdir(mode=0o755)
             self._made_folder = True
 
     def _replace(self) -> None:

@@ -1,10 +1,10 @@
-"""The compiled engine: two threads move packets, the event loop thinks.
+"""The compiled engine: threads move packets, the event loop thinks.
 
 Theory of operation
 ===================
 
-    TAP  --> worker "encap" --> underlay     fastpath/worker_encap.pxi
-    TAP  <-- worker "decap" <-- underlay     fastpath/worker_decap.pxi
+    TAP  --> worker --> underlay     fastpath/worker_encap.pxi
+    TAP  <-- worker <-- underlay     fastpath/worker_decap.pxi
               |          ^
       punts, events    tables
               v          |
@@ -71,8 +71,9 @@ class FastEngine(FastTables):
         self._workers = self._new_workers(underlay)
         self._tell_granted()
         self._threads = [
-            threading.Thread(target=work, name=f"vxlan-{name}", daemon=True)
-            for name, work in (("encap", self._workers.encap), ("decap", self._workers.decap))
+            threading.Thread(target=carry, args=(number,), daemon=True)
+            for number in range(self._workers.count)
+            for carry in (self._workers.work, self._workers.relieve)
         ]
         for thread in self._threads:
             thread.start()
@@ -86,9 +87,9 @@ class FastEngine(FastTables):
             workers.set_pool(6 if family == socket.AF_INET6 else 4, fds)
         workers.set_gso(underlay.gso)
         for receiver in underlay.receivers:
-            workers.add_receiver(receiver.fileno())
+            workers.add_receiver(0, receiver.fileno())
         for vni, tap in self._taps.items():
-            workers.attach(vni, tap.fd)
+            workers.attach(vni, list(tap.fds))
         return workers
 
     def _tell_granted(self) -> None:
@@ -100,7 +101,7 @@ class FastEngine(FastTables):
         self.detach(vni)
         self._taps[vni] = tap
         if self._workers is not None:
-            self._workers.attach(vni, tap.fd)
+            self._workers.attach(vni, list(tap.fds))
 
     def detach(self, vni: int) -> None:
         if self._taps.pop(vni, None) is not None and self._workers is not None:
