@@ -67,7 +67,9 @@ class FakeAttachment:
     made: list[FakeAttachment]
     failures: list[str]
 
-    def __init__(self, config: SegmentConfig, local: str, *, offload: bool) -> None:
+    def __init__(
+        self, config: SegmentConfig, local: str, *, offload: bool, queues: int = 1
+    ) -> None:
         self.config = config
         self.tap: FakeTap | None = None
         self.mtu = 0

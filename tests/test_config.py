@@ -8,7 +8,7 @@ import pytest
 
 from vxlan import config
 from vxlan.config import ConfigError, NodeConfig, StaticEntry
-from vxlan.engine import Policy
+from vxlan.engine import Policy, queues_for
 from vxlan.fdb import Remote
 
 FULL = """\
@@ -92,6 +92,17 @@ def test_what_a_file_leaves_out_is_as_the_kernel_has_it(tmp_path: Path) -> None:
     assert node.vtep.engine == "auto"
     assert (segment.tap, segment.bridge, segment.mtu) == ("vxlan42", None, None)
     assert segment.policy(1450, 1464) == Policy(mtu=1450, max_frame=1464)
+
+
+@pytest.mark.parametrize(("written", "meant"), [("'auto'", 0), ("1", 1), ("4", 4)])
+def test_queues_are_a_number_or_left_to_the_cores(tmp_path: Path, written: str, meant: int) -> None:
+    text = f"[vtep]\nlocal = '192.0.2.1'\nqueues = {written}\n[[segment]]\nvni = 1\n"
+    assert read(tmp_path, text).vtep.queues == meant
+
+
+@pytest.mark.parametrize(("cores", "queues"), [(1, 1), (2, 1), (7, 1), (8, 2), (16, 4), (128, 4)])
+def test_few_cores_have_one_queue(cores: int, queues: int) -> None:
+    assert queues_for(cores) == queues
 
 
 def test_the_policy_carries_every_word_of_the_segment(tmp_path: Path) -> None:
@@ -181,6 +192,8 @@ def test_a_refused_segment_names_the_key_and_the_remedy(
         ("[vtep]\nlocal = '192.0.2.1'\nsrcport = 'a-b'\n[[segment]]\nvni=1", "'a' is not a UDP"),
         ("[vtep]\nlocal = '192.0.2.1'\nsrcport = 7\n[[segment]]\nvni=1", "7 is not a range"),
         ("[vtep]\nlocal = '192.0.2.1'\nengine = 'c'\n[[segment]]\nvni=1", "not one of auto, "),
+        ("[vtep]\nlocal = '192.0.2.1'\nqueues = 5\n[[segment]]\nvni=1", "must be 1 to 4"),
+        ("[vtep]\nlocal = '192.0.2.1'\nqueues = 0\n[[segment]]\nvni=1", 'queues or "auto"'),
     ],
 )
 def test_a_refused_file(tmp_path: Path, text: str, expected: str) -> None:

@@ -337,6 +337,34 @@ def test_two_addresses_of_a_family_receive_and_the_first_sends(hosts: tuple[Host
 
 
 @pytest.mark.namespaces
+@pytest.mark.parametrize("which", ["v4", "v6"])
+def test_queues_share_what_arrives_by_flows(hosts: tuple[Host, Host], which: str) -> None:
+    here, there = (getattr(host, which) for host in hosts)
+    with (
+        closing(opened(hosts[0], here, queues=3)) as one,
+        closing(opened(hosts[1], there)) as two,
+    ):
+        assert len(one.receivers) == 3
+        for flow in range(64):
+            assert two.send(to(here, flow=flow * FLOW % (1 << 32))) is None
+        shares = [list(iter(lambda sock=sock: one.receive(sock), [])) for sock in one.receivers]
+        assert sum(map(len, shares)) == 64
+        assert all(shares)
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("queues", [(3, 1), (1, 3), (3, 3)])
+def test_queues_do_not_let_another_node_join(
+    hosts: tuple[Host, Host], queues: tuple[int, int]
+) -> None:
+    with (
+        closing(opened(hosts[0], queues=queues[0])),
+        pytest.raises(UnderlayError, match="taken by"),
+    ):
+        opened(hosts[0], queues=queues[1])
+
+
+@pytest.mark.namespaces
 def test_a_smaller_receive_buffer_is_told(
     hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,14 +52,18 @@ def stable_mac(local: str, device: str) -> bytes:
 class Attachment:
     """The TAP of one segment and where it is plugged in.
 
-    `local` is the VTEP's underlay address, `offload` what the engine wants of the TAP.
+    `local` is the VTEP's underlay address; `offload` and `queues` are what the engine
+    wants of the TAP.
     """
 
-    def __init__(self, config: SegmentConfig, local: str, *, offload: bool) -> None:
+    def __init__(
+        self, config: SegmentConfig, local: str, *, offload: bool, queues: int = 1
+    ) -> None:
         self.config = config
         self.tap: Tap | None = None
         self._local = local
         self._offload = offload
+        self._queues = queues
         self._mtu = 0
         self._master: int | None = None
         self._added: list[str] = []
@@ -74,6 +78,7 @@ class Attachment:
             self.config.tap,
             mac=mac_bytes(mac) if mac else stable_mac(self._local, self.config.tap),
             offload=self._offload,
+            queues=self._queues,
         )
         self.tap = tap
         try:

@@ -39,6 +39,7 @@ class VtepConfig:
              and without `dev` what the routing table picks
     srcport  the range of outer UDP source ports
     rcvbuf   bytes of the underlay socket's receive buffer; 0 = as much as allowed
+    queues   workers of the fastpath, each with a queue of every TAP; 0 = by the cores
     """
 
     local: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ class VtepConfig:
     udp6zerocsumtx: bool = False
     udp6zerocsumrx: bool = False
     rcvbuf: int = 0
+    queues: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ VTEP: Mapping[str, Check | None] = {
     "udp6zerocsumtx": values.flag,
     "udp6zerocsumrx": values.flag,
     "rcvbuf": lambda value: values.whole(value, 0, 1 << 30, "a number of bytes"),
+    "queues": values.queues,
 }
 
 SEGMENT: Mapping[str, Check | None] = {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from vxlan.clamp import MIN_MSS
+from vxlan.engine import MAX_QUEUES
 from vxlan.fdb import Remote
 from vxlan.ifname import check_ifname
 from vxlan.mtu import MAX_MTU, MIN_MTU
@@ -169,6 +170,11 @@ def mss(value: object) -> Literal["clamp", "off"] | int:
     if value == "off":
         return "off"
     return whole(value, MIN_MSS, MAX_MTU, 'an MSS, "clamp" or "off"')
+
+
+def queues(value: object) -> int:
+    """A number of queues; 0 stands for "auto"."""
+    return 0 if value == "auto" else whole(value, 1, MAX_QUEUES, 'a number of queues or "auto"')
 
 
 def inheritable(low: int, high: int) -> Callable[[object], int | None]:

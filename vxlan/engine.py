@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 EngineName = Literal["python", "fastpath"]
 
+MAX_QUEUES = 4
+
 
 class EngineUnavailable(Exception):
     """The engine that was asked for cannot run here; the text says why and what to do."""
@@ -129,9 +131,13 @@ OnEvents = Callable[[Sequence["Event"]], None]
 
 
 class Engine(Protocol):
-    """What the node asks of whatever moves packets.  Times are monotonic seconds."""
+    """What the node asks of whatever moves packets.  Times are monotonic seconds.
+
+    queues  of each TAP that is attached, and receivers for each local address, 1 or more
+    """
 
     info: EngineInfo
+    queues: int
 
     # -- tables; KeyError for a VNI that was not added ---------------------------
 
@@ -238,11 +244,15 @@ class Engine(Protocol):
 
 
 def choose_engine(
-    wanted: Literal["auto", "python", "fastpath"], local: Iterable[str], port: int
+    wanted: Literal["auto", "python", "fastpath"],
+    local: Iterable[str],
+    port: int,
+    queues: int = 1,
 ) -> Engine:
     """An engine for a VTEP with the underlay addresses `local` and UDP port `port`.
 
-    "auto" takes the fastpath wherever it was built.  Raises EngineUnavailable.
+    "auto" takes the fastpath wherever it was built; the Python engine has one queue.
+    Raises EngineUnavailable.
     """
     from vxlan.pyengine import PythonEngine
 
@@ -256,7 +266,17 @@ def choose_engine(
         )
     if fast is None:
         return PythonEngine(local, port, why="the extension vxlan._fastpath is not built here")
-    return fast(local, port, why="asked for" if wanted == "fastpath" else "built here")
+    why = "asked for" if wanted == "fastpath" else "built here"
+    return fast(local, port, why=why, queues=queues)
+
+
+def queues_for(cores: int) -> int:
+    """How many queues share the load where nothing else is configured.
+
+    A queue has a worker, which is two threads when it is busy, and the cores have
+    others to serve besides.
+    """
+    return max(1, min(MAX_QUEUES, cores // 4))
 
 
 def _fast_engine() -> Callable[..., Engine] | None:

@@ -57,8 +57,10 @@ DEFAULT_TTL = 64
 class FastEngine(FastTables):
     """The Engine contract (vxlan/engine.py) on compiled workers."""
 
-    def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
-        super().__init__(local, port, why)
+    def __init__(
+        self, local: Iterable[str], port: int, why: str = "asked for", queues: int = 1
+    ) -> None:
+        super().__init__(local, port, why, queues)
         self._workers: _fastpath.Workers | None = None
         self._taps: dict[int, Tap] = {}
 
@@ -82,19 +84,23 @@ class FastEngine(FastTables):
         self._ticking = self._loop.call_later(TICK, self._tick)
 
     def _new_workers(self, underlay: Underlay) -> _fastpath.Workers:
-        workers = _fastpath.Workers(self.core, self._wake, self._stop)
+        workers = _fastpath.Workers(self.core, self._wake, self._stop, self.queues)
         for family, fds in underlay.pool_fds().items():
             workers.set_pool(6 if family == socket.AF_INET6 else 4, fds)
         workers.set_gso(underlay.gso)
-        for receiver in underlay.receivers:
-            workers.add_receiver(0, receiver.fileno())
+        for at, receiver in enumerate(underlay.receivers):
+            workers.add_receiver(at % self.queues, receiver.fileno())
         for vni, tap in self._taps.items():
             workers.attach(vni, list(tap.fds))
         return workers
 
     def _tell_granted(self) -> None:
         self.info.granted.update(self._underlay.granted)
-        self.info.granted |= {"gso": self._underlay.gso, "queues": 1, "sums": _fastpath.SUM}
+        self.info.granted |= {
+            "gso": self._underlay.gso,
+            "queues": self.queues,
+            "sums": _fastpath.SUM,
+        }
         self.info.fallbacks.extend(self._underlay.fallbacks)
 
     def attach(self, vni: int, tap: Tap) -> None:

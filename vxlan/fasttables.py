@@ -61,8 +61,11 @@ _DETAILS = {
 class FastTables:
     """The tables of the compiled engine, and its data path without input and output."""
 
-    def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
+    def __init__(
+        self, local: Iterable[str], port: int, why: str = "asked for", queues: int = 1
+    ) -> None:
         self.info = EngineInfo("fastpath", why)
+        self.queues = queues
         self.port = port
         self.local = frozenset(local)
         self.log = EventLog()

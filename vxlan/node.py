@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from vxlan import capabilities, local_address, sdnotify
 from vxlan.api import ApiError, socket_path
 from vxlan.api_server import Server
 from vxlan.config import NodeConfig, SegmentConfig
-from vxlan.engine import Engine, EngineUnavailable, choose_engine
+from vxlan.engine import Engine, EngineUnavailable, choose_engine, queues_for
 from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote
 from vxlan.history import Chronicle
@@ -146,7 +147,12 @@ class Node:
     def _open_underlay(self, stack: AsyncExitStack) -> Underlay:
         """What arrives before the engine starts waits in the sockets."""
         vtep = self.config.vtep
-        self.engine = choose_engine(vtep.engine, self.local, vtep.dstport)
+        queues = vtep.queues or queues_for(len(os.sched_getaffinity(0)))
+        self.engine = choose_engine(vtep.engine, self.local, vtep.dstport, queues)
+        if vtep.queues > self.engine.queues:
+            self.engine.info.fallbacks.append(
+                f"queues {vtep.queues}: the {self.engine.info.name} engine has one"
+            )
         underlay = Underlay(
             self.local,
             vtep.dstport,
@@ -156,6 +162,7 @@ class Node:
             udp6zerocsumrx=vtep.udp6zerocsumrx,
             rcvbuf=vtep.rcvbuf,
             gro=True,
+            queues=self.engine.queues,
         )
         stack.callback(underlay.close)
         return underlay

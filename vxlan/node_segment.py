@@ -77,7 +77,7 @@ class NodeSegment:
 
     def _new_attachment(self, config: SegmentConfig) -> Attachment:
         offload = self.engine.info.name == "fastpath"
-        return Attachment(config, self.local[0], offload=offload)
+        return Attachment(config, self.local[0], offload=offload, queues=self.engine.queues)
 
     # -- start and stop --------------------------------------------------------------------
 

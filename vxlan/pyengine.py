@@ -69,6 +69,7 @@ class PythonEngine:
     def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
         self.vtep = Vtep(local, port)
         self.info = EngineInfo("python", why)
+        self.queues = 1
         self._taps: dict[int, Tap] = {}
         self._drains: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None

@@ -24,6 +24,7 @@ from socket import (
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
     SO_RCVBUF,
+    SO_REUSEPORT,
     SO_SNDBUF,
     SOCK_DGRAM,
     SOL_SOCKET,
@@ -102,7 +103,27 @@ def family_of(address: str) -> int:
 # -- receiving ----------------------------------------------------------------------
 
 
-def open_receiver(address: str, port: int, options: SocketOptions) -> socket:
+def open_receivers(address: str, port: int, options: SocketOptions, count: int) -> list[socket]:
+    """`count` sockets that share what arrives for (address, port).  Raises UnderlayError.
+
+    The first one is bound without SO_REUSEPORT: somebody else's socket must be met as
+    a conflict, not as company.
+    """
+    found = [open_receiver(address, port, options)]
+    try:
+        for _ in range(count - 1):
+            found[0].setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+            found.append(open_receiver(address, port, options, shared=True))
+    except BaseException:
+        for sock in found:
+            sock.close()
+        raise
+    return found
+
+
+def open_receiver(
+    address: str, port: int, options: SocketOptions, *, shared: bool = False
+) -> socket:
     """A non-blocking socket that takes datagrams for (address, port).  Raises UnderlayError."""
     family = family_of(address)
     try:
@@ -113,6 +134,8 @@ def open_receiver(address: str, port: int, options: SocketOptions) -> socket:
         sock.setblocking(False)
         # Before bind: nothing may arrive that was not merged or finds a small buffer.
         _set_receiver(sock, family, options)
+        if shared:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
         sock.bind((address, port))
     except OSError as error:
         sock.close()

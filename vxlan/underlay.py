@@ -5,8 +5,11 @@ Theory of operation
 
 One socket for each local address receives.  Many send, and receive nothing:
 
-    remotes --> (LOCAL, dstport)                 receivers    one for each local address
+    remotes --> (LOCAL, dstport)                 receivers    `queues` for each local address
     remotes <-- (LOCAL, 49152 ... 65535)         pool         `pool` for each family
+
+With several queues as many sockets share the port, and the kernel chooses one by the
+hash of a datagram's flow (SO_REUSEPORT).
 
 Routers and network cards spread load by a hash over addresses and ports, so the
 outer source port carries the entropy of the inner flow (RFC 7348, section 5).  A
@@ -61,7 +64,7 @@ from vxlan.udpsock import (
     UnderlayError,
     drops_of,
     family_of,
-    open_receiver,
+    open_receivers,
     receive_buffer,
 )
 from vxlan.underlay_errno import LEFT_BY_ICMP, reason_of
@@ -77,7 +80,8 @@ _MAX_ERRORS = 256
 class Underlay:
     """The sockets of one VTEP.  Whoever opened it closes it; one thread uses it.
 
-    receivers  one non-blocking socket for each local address, bound to `port`
+    receivers  non-blocking sockets bound to `port`: `queues` for each local address,
+               side by side
     error_fd   readable while `errors` has something to tell
     granted    what the kernel granted, by name
     fallbacks  one sentence for each thing that was wanted and not granted
@@ -95,6 +99,7 @@ class Underlay:
         udp6zerocsumrx: bool = False,
         rcvbuf: int = 0,
         gro: bool = False,
+        queues: int = 1,
     ) -> None:
         """Open everything.  Raises UnderlayError.
 
@@ -117,7 +122,7 @@ class Underlay:
         self._errors = select.epoll()
         self.error_fd = self._errors.fileno()
         try:
-            self._open(options, srcport, pool)
+            self._open(options, srcport, pool, queues)
         except BaseException:
             self.close()
             raise
@@ -242,13 +247,15 @@ class Underlay:
 
     # -- opening ------------------------------------------------------------------------
 
-    def _open(self, options: SocketOptions, srcport: tuple[int, int], size: int) -> None:
+    def _open(
+        self, options: SocketOptions, srcport: tuple[int, int], size: int, queues: int
+    ) -> None:
         if not self.local:
             raise UnderlayError("underlay: no local address: give --local or --dev")
         if not 1 <= srcport[0] <= srcport[1] <= 65535 or size < 1:
             raise UnderlayError(f"underlay: srcport {srcport[0]}-{srcport[1]} is no range of ports")
         for address in self.local:
-            self.receivers += (open_receiver(address, self.port, options),)
+            self.receivers += tuple(open_receivers(address, self.port, options, queues))
         for address in self.local:
             if family_of(address) not in self._pools:
                 self._add_pool(address, srcport, size, options)
