@@ -210,8 +210,8 @@ cdef inline void send_super(
 # -- one batch ---------------------------------------------------------------------
 
 
-cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
-    """Read and send one batch of a segment; how many frames."""
+cdef int drain_tap(Encap *e, uint32_t vni, int most) noexcept nogil:
+    """Read and send one batch of a segment, up to `most` frames; how many."""
     cdef tables.Segment *segment = tables.segment_find(e.shared.tables, vni)
     cdef int taken = 0, outcome, tap
     if segment == NULL:
@@ -219,7 +219,7 @@ cdef int drain_tap(Encap *e, uint32_t vni) noexcept nogil:
     tap = segment.taps[e.slot // 2]
     if tap < 0:
         return 0
-    while taken < READ_BATCH and e.used < ARENA_FULL and e.trains < SPARE_TRAINS:
+    while taken < most and e.used < ARENA_FULL and e.trains < SPARE_TRAINS:
         outcome = read_frame(e, segment, tap)
         if outcome < 0:
             lose_tap(e, segment)

@@ -100,9 +100,10 @@ cdef inline bint is_busy(const Watch *watch, uint64_t now) noexcept nogil:
 
 
 cdef inline void carry_out(Worker *w, uint32_t vni) noexcept nogil:
+    """After a pause mostly one frame has come: the next look tells whether there are more."""
     lifecycle.worker_begins(w.shared.tables, w.e.slot)
     w.e.now = seconds()
-    drain_tap(&w.e, vni)
+    drain_tap(&w.e, vni, READ_BATCH if w.first.looks else 1)
     lifecycle.worker_rests(w.shared.tables, w.e.slot)
 
 
