@@ -162,6 +162,14 @@ cdef class Core:
         atomic.store_pointer(&segment.own, made)
         lifecycle.retire(self.state, old, lifecycle.release_plain)
 
+    def set_asks_as(self, uint32_t vni, bytes mac) -> None:
+        """The MAC that sends echoes (vxlan/echo.py); None: nobody does."""
+        cdef tables.Segment *segment = self.segment(vni)
+        segment.asks = 0
+        if mac is not None:
+            memcpy(segment.asks_as, start_of(mac), 6)
+            segment.asks = 1
+
     # -- entries ---------------------------------------------------------------------
 
     cdef uint32_t target_of(self, list remotes) except? 0xFFFFFFFF:
@@ -359,6 +367,6 @@ cdef class Core:
             )
         else:  # such objects are shared by all of Python
             decided = datapath.decap_one(self.state, 0, peer, NULL, 0, tos, now, &verdict)
-        if decided == datapath.DELIVER:
+        if decided == datapath.DELIVER or decided == datapath.REPLY:
             return verdict.segment.vni, copied[wire.VXLAN_HLEN:]
         return decided == datapath.PUNT

@@ -10,6 +10,7 @@ entries of the engine call them, so a test of these is a test of those.
     SEND, DELIVER   go on with it; `Verdict` says how
     DROP            discarded and counted; forget it
     PUNT            rare: Python decides by the functions of the Python engine
+    REPLY           as DELIVER, but it may be the answer to an echo of Python's
                     (too big for the path; a probe, or its acknowledgement)
 
 A frame may be changed where it lies (MSS, ECN).  A super-frame from the TAP is given
@@ -24,10 +25,11 @@ from atomic cimport load_pointer
 from csum cimport checksum_update
 from fdb cimport NONE, REFUSED, Fdb, fdb_lookup
 from learn cimport learn, learn_remote
-from mtu cimport clamp_mss, may_be_syn, store16
+from mtu cimport FRAGMENT, clamp_mss, may_be_syn, store16
 from tables cimport *
 from wire cimport (
-    ETH_HLEN, I_FLAG, VXLAN_HLEN, Inner, VxlanHeader, inspect, is_vlan, load16, vxlan_load,
+    ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6,
+    I_FLAG, VXLAN_HLEN, Inner, VxlanHeader, inspect, is_vlan, load16, vxlan_load,
 )
 
 cdef enum:
@@ -35,6 +37,7 @@ cdef enum:
     DELIVER = 1
     DROPPED = 2
     PUNT = 3
+    REPLY = 4
 
     DEFAULT_TTL = 64
     ECN_MASK = 3
@@ -200,6 +203,20 @@ cdef inline bint is_probe(const uint8_t *payload, size_t length) noexcept nogil:
     return payload[12] == 1 or payload[12] == 2
 
 
+cdef inline bint may_be_reply(
+    const Segment *segment, const uint8_t *frame, size_t length
+) noexcept nogil:
+    """Whether a frame may answer an echo of ours, or tell a station's MAC: Python will know."""
+    cdef uint16_t kind = load16(frame + 12)
+    if memcmp(frame, segment.asks_as, 6) != 0 or length < ETH_HLEN + 28:
+        return False
+    if kind == ETH_P_IP:
+        return frame[23] == IPPROTO_ICMP
+    if kind == ETH_P_IPV6:
+        return frame[20] == IPPROTO_ICMPV6 or frame[20] == FRAGMENT
+    return kind == ETH_P_ARP
+
+
 cdef inline int refuse_to_decap(
     const Segment *segment, const VxlanHeader *header, const uint8_t *frame, size_t length
 ) noexcept nogil:
@@ -258,7 +275,7 @@ cdef inline int decap_one(
     Tables *tables, int slot, uint32_t peer, uint8_t *payload, size_t length, uint8_t tos,
     double now, Verdict *verdict,
 ) noexcept nogil:
-    """What a datagram from `peer` becomes: DELIVER (frame at payload + 8), DROPPED or PUNT."""
+    """What a datagram from `peer` becomes: DELIVER or REPLY (frame at payload + 8), DROPPED or PUNT."""
     cdef VxlanHeader header
     cdef Segment *segment = NULL
     cdef int reason
@@ -279,6 +296,8 @@ cdef inline int decap_one(
     if reason >= 0:
         count_drop(tables, &segment.tally, slot, peer, reason, 1)
         return DROPPED
+    if segment.asks and may_be_reply(segment, payload + VXLAN_HLEN, length - VXLAN_HLEN):
+        return REPLY
     return DELIVER
 
 

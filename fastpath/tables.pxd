@@ -175,6 +175,8 @@ cdef struct Segment:
     Tally tally
     int taps[MAX_WORKERS]  # by worker: its queue of the TAP; -1 = none
     uint8_t tap_lost  # the device is gone, and that was told
+    uint8_t asks  # echoes are sent (vxlan/echo.py): answers to them go to Python
+    uint8_t asks_as[6]  # from this MAC
 
 
 cdef struct CEvent:

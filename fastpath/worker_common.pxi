@@ -5,6 +5,7 @@ cdef enum:
 
     PUNT_FRAME = 0
     PUNT_PROBE = 1
+    PUNT_REPLY = 2
 
 
 cdef struct PuntItem:

@@ -113,7 +113,9 @@ cdef inline void take_datagram(
                 d.shared.tables, &d.shared.tables.tally, d.slot, peer,
                 tables.VXLAN_INVALID_HDR, 1,
             )
-    if decided != datapath.DELIVER:
+    if decided == datapath.REPLY and punt(d.shared, PUNT_REPLY, peer, tos, payload, length):
+        return
+    if decided != datapath.DELIVER and decided != datapath.REPLY:
         return
     if d.delivery.segment != verdict.segment or d.delivery.peer != peer:
         flush_all(&d.merger)

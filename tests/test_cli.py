@@ -27,7 +27,7 @@ from vxlan.doctor import Finding, Level
 UP_FLAGS = {
     "--vni", "--local", "--remote", "--dstport", "--tap", "--bridge", "--address", "--mtu",
     "--engine", "--name", "--accept", "--vlan", "--dev", "--ageing", "--maxaddress", "--srcport",
-    "--ttl", "--tos", "--learning", "--no-learning",
+    "--ttl", "--tos", "--learning", "--no-learning", "--echo",
 }  # fmt: skip
 
 COMMANDS = [

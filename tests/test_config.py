@@ -267,6 +267,34 @@ def test_flags_as_the_command_line_gives_them() -> None:
     assert segment.learning is False
 
 
+def test_a_station_is_named_by_flag_or_by_table(tmp_path: Path) -> None:
+    flags = config.from_flags(
+        vni=42, local=("192.0.2.1",), remote=["192.0.2.2"], address=("10.42.0.1/24",),
+        echo=("192.0.2.2=10.42.0.2",),
+    )  # fmt: skip
+    table = read(tmp_path, f"{SMALL}remotes = ['192.0.2.2']\naddress = '10.42.0.1/24'\n"
+                 "echo = { '192.0.2.2' = '10.42.0.2' }\n")  # fmt: skip
+    assert [*map(str, flags.segments[0].echo)] == ["192.0.2.2=10.42.0.2"]
+    assert table.segments[0].echo == flags.segments[0].echo
+
+
+@pytest.mark.parametrize(
+    ("echo", "address", "expected"),
+    [
+        ("192.0.2.2=10.42.0.2", "10.43.0.1/24", "echoes need an address of that network"),
+        ("192.0.2.2=10.42.0.1", "10.42.0.1/24", "echoes need an address of that network"),
+        ("192.0.2.3=10.42.0.2", "10.42.0.1/24", "192.0.2.3 is no remote of the segment"),
+        ("192.0.2.2", "10.42.0.1/24", "'' is not the IP address of a station"),
+        ("192.0.2.2=station", "10.42.0.1/24", "write REMOTE=STATION"),
+        ("host=10.42.0.2", "10.42.0.1/24", "'host' is not an IP address"),
+    ],
+)
+def test_a_station_that_cannot_be_asked_is_refused(echo: str, address: str, expected: str) -> None:
+    with pytest.raises(config.ConfigError, match="--echo: ") as caught:
+        config.from_flags(vni=1, remote=["192.0.2.2"], address=(address,), echo=(echo,))
+    assert expected in str(caught.value)
+
+
 def test_flags_that_were_not_given_leave_the_defaults() -> None:
     node = config.from_flags(name="blue", vni=1, dev="eth0", mtu="auto", remote=(), local=None)
     assert node.name == "blue"

@@ -36,3 +36,14 @@ def test_the_log_is_bounded_whatever_others_cause(caplog: pytest.LogCaptureFixtu
     assert len(caplog.records) == history.BURST
     chronicle.take(event(EventKind.CONFLICT, history.PERIOD + 1, bytes(6)))
     assert caplog.records[-2].getMessage() == f"conflict: {1000 - history.BURST} more"
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_every_kind_of_event_has_its_level(
+    kind: EventKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    told: list[dict[str, object]] = []
+    history.Chronicle(told.append).take(event(kind, 1.0, bytes(6)))
+    assert [one["event"] for one in told] == [kind.value]
+    assert len(caplog.records) == 1

@@ -252,6 +252,7 @@ def test_doctor_of_a_black_hole_warns() -> None:
         ({"path": None}, Level.WARN, "there is no route to it"),
         ({"state": "down"}, Level.WARN, "cannot be reached"),
         ({"path": path(answers=False, how="link")}, Level.NOTE, "it is no pyvxlan; 1500 bytes"),
+        ({"path": path(how="echo")}, Level.OK, "carries 1500 (found by echo)"),
     ],
 )
 def test_doctor_does_not_probe_who_will_not_answer(

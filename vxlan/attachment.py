@@ -201,6 +201,10 @@ class Attachment:
         self._mtu = mtu
         self.follow()
 
+    def own_mac(self) -> bytes | None:
+        """The MAC of the device that carries the overlay addresses; None without any."""
+        return netdev.link(self._addressed).mac if self.config.address else None
+
     def follow(self) -> set[bytes]:
         """See where the TAP is now and give each device its MTU; the MACs that are ours.
 

@@ -20,6 +20,7 @@ from vxlan.config_lines import KeyPath, Wrong, line_of, show
 from vxlan.config_rules import check, each_once, family_problem
 from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP, Check
 from vxlan.config_values import node_name, remote, station
+from vxlan.echo import Behind
 from vxlan.engine import Policy
 from vxlan.fdb import Remote
 
@@ -69,6 +70,7 @@ class SegmentConfig:
     bridge   where the TAP is plugged in; made when missing; None: nowhere
     address  overlay addresses of this host, put on the bridge, else on the TAP
     mtu      overlay MTU in bytes; None = as large as the paths to the remotes allow
+    echo     stations behind remotes that answer no probe, to find what the path carries
     """
 
     vni: int
@@ -88,6 +90,7 @@ class SegmentConfig:
     tos: int | None = 0
     mss: Literal["clamp", "off"] | int = "clamp"
     mac: str | None = None
+    echo: tuple[Behind, ...] = ()
 
     def policy(self, mtu: int, max_frame: int = 0) -> Policy:
         """What the engine is told, with the overlay MTU that is in force."""

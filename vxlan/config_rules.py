@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vxlan.config_lines import KeyPath, Wrong, show
+from vxlan.echo import source_for
 from vxlan.mtu import MIN_MTU_IPV6
 from vxlan.wire import mac_text
 
@@ -21,6 +22,10 @@ def check(config: NodeConfig) -> None:
     each_once([segment.tap for segment in segments], ("segment",), "tap", "the TAP")
     _bridges(segments)
     _room_for_ipv6(segments)
+    for index, segment in enumerate(segments):
+        for vtep, station in segment.echo:
+            if problem := echo_problem(segment, vtep, station):
+                raise Wrong(("segment", index, "echo"), problem)
     _local_addresses(config.vtep)
     if not config.vtep.local and not config.vtep.dev and not any(s.all_remotes() for s in segments):
         raise Wrong(("vtep",), "no address to send from: set local or dev")
@@ -60,6 +65,18 @@ def _room_for_ipv6(segments: tuple[SegmentConfig, ...]) -> None:
                 ("segment", index, "mtu"),
                 f"{segment.mtu} is too small for the address {six[0]}: IPv6 needs {MIN_MTU_IPV6}",
             )
+
+
+def echo_problem(segment: SegmentConfig, vtep: str, station: str) -> str | None:
+    """Why the path to `vtep` cannot be probed through `station`; None if it can."""
+    if vtep not in {remote.address for remote in segment.all_remotes()}:
+        return f"{vtep} is no remote of the segment: add it to remotes"
+    if source_for(station, segment.address) is None:
+        return (
+            f"{station} is in no network of this host in the segment: "
+            "echoes need an address of that network, set `address`"
+        )
+    return None
 
 
 def _local_addresses(vtep: VtepConfig) -> None:

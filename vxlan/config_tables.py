@@ -67,6 +67,7 @@ SEGMENT: Mapping[str, Check | None] = {
     "tos": values.inheritable(0, 255),
     "mss": values.mss,
     "mac": values.station_text,
+    "echo": values.echoes,
 }
 
 STATIC: Mapping[str, Check | None] = {
@@ -94,5 +95,6 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "vlan": ("segment", "vlan"),
     "ttl": ("segment", "ttl"),
     "tos": ("segment", "tos"),
+    "echo": ("segment", "echo"),
 }
 """Flag without its dashes -> table and key.  `--name` is the node's, no key."""

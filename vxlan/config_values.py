@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from vxlan.clamp import MIN_MSS
+from vxlan.echo import Behind
 from vxlan.engine import MAX_QUEUES
 from vxlan.fdb import Remote
 from vxlan.ifname import check_ifname
@@ -175,6 +176,26 @@ def mss(value: object) -> Literal["clamp", "off"] | int:
 def queues(value: object) -> int:
     """A number of queues; 0 stands for "auto"."""
     return 0 if value == "auto" else whole(value, 1, MAX_QUEUES, 'a number of queues or "auto"')
+
+
+def echoes(value: object) -> tuple[Behind, ...]:
+    """Remote -> station: a table, or a list of REMOTE=STATION."""
+    if not isinstance(value, dict):
+        given = [text(one) for one in listed(value)]
+        value = dict(one.partition("=")[::2] for one in given)
+    return tuple(
+        Behind(underlay_address(remote), station_address(of)) for remote, of in value.items()
+    )
+
+
+def station_address(value: object) -> str:
+    """The IP address of a station in the overlay, in canonical text."""
+    try:
+        return str(ipaddress.ip_address(text(value)))
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not the IP address of a station: write REMOTE=STATION"
+        ) from None
 
 
 def inheritable(low: int, high: int) -> Callable[[object], int | None]:

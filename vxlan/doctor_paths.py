@@ -46,7 +46,9 @@ def paths(shown: Mapping[str, Any], ping: Ping) -> list[Finding]:
 
 def _may_answer(remote: Mapping[str, Any]) -> bool:
     path = remote["path"]
-    return path is not None and remote["state"] != "down" and path["answers"] is not False
+    if path is None or remote["state"] == "down":
+        return False
+    return path["answers"] is not False and path["how"] != "echo"
 
 
 def _path(remote: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -63,6 +65,7 @@ def _path(remote: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Iterat
     elif answer is None:
         carries = f"carries {path['mtu']} (found by {path['how']})"
         yield Finding(Level.OK, f"the path to {address} {carries}; not asked now")
+        yield from _narrow(address, path)
     else:
         yield _probed(address, answer)
         yield from _narrow(address, answer["path"])
@@ -74,7 +77,7 @@ def _no_pyvxlan(address: str, path: Mapping[str, Any]) -> Finding:
         f"{address} acknowledges no probes, so it is no pyvxlan; "
         f"{path['mtu']} bytes are believed to pass (by {path['how']})",
         "if small packets pass and large ones hang, a router on the way is narrower: "
-        "set the segment's mtu",
+        "name a station behind it in `echo`, or set the segment's mtu",
         "everything; a path that shrinks is noticed by ICMP only",
     )
 
@@ -134,6 +137,9 @@ def _silence(answer: Mapping[str, Any]) -> tuple[str, str]:
     if answer["state"] == "down":
         what = "nothing comes back, and the underlay says that it cannot be reached"
         return what, "start the VTEP there; `pyvxlan monitor` tells what the underlay says"
+    if path is not None and path["how"] == "echo":
+        what = "it acknowledges no probe; its path is known from echoes of a station behind it"
+        return what, f"nothing to do: {path['mtu']} pass; to ask the station itself, ping it"
     if path is not None and path["answers"]:
         return "nothing comes back any more", "is pyvxlan up there, and the way to it whole?"
     if answer["state"] == "up":

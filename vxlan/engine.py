@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from vxlan.drop import Counters
+    from vxlan.echo import Echoes
     from vxlan.event import Event
     from vxlan.fdb import FdbEntry, Remote, State
     from vxlan.tap import Tap
@@ -101,7 +102,7 @@ class PathState(NamedTuple):
     """What is known of the path to one remote (vxlan/pathmtu.py).
 
     mtu, ceiling  bytes of an outer IP packet: what passes, and what the link takes
-    how           "link", "probe" or "icmp";  phase: "base", "searching", ...
+    how           "link", "probe", "echo" or "icmp";  phase: "base", "searching", ...
     answers       whether the peer acknowledges probes; None until it is known
     when          monotonic seconds since which `mtu` is known
     """
@@ -197,6 +198,9 @@ class Engine(Protocol):
 
     def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
         """All remotes, and the MTU of the link or route to each: probe these paths."""
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        """Stations of a segment that are asked in the place of their VTEPs; None: none."""
 
     def paths(self) -> Mapping[str, PathState]:
         """Underlay address -> what is known of the path to it."""

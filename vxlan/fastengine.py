@@ -37,8 +37,10 @@ from vxlan.event import Event, EventKind
 from vxlan.fasttables import FastTables
 from vxlan.fdb import Remote
 from vxlan.offload import vnet_header
+from vxlan.wire import VXLAN_HLEN
 
 if TYPE_CHECKING:
+    from vxlan.echo import Echoes
     from vxlan.patherror import PathError
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
@@ -49,7 +51,7 @@ TICK = 0.25
 JOIN = 2.0
 """Seconds that a worker is given to end."""
 
-PUNT_FRAME, PUNT_PROBE = 0, 1
+PUNT_FRAME, PUNT_PROBE, PUNT_REPLY = 0, 1, 2
 LOCAL_PEER = 0
 DEFAULT_TTL = 64
 
@@ -140,6 +142,8 @@ class FastEngine(FastTables):
         for kind, who, tos, data in self._workers.take_punts():
             if kind == PUNT_FRAME:
                 self._punted_frame(who, data, now)
+            elif kind == PUNT_REPLY:
+                self._punted_reply(who, data, now)
             else:
                 source = Remote(self.names.address(who), self.port)
                 self.take_probe(who, Datagram(source, data, tos=tos), now)
@@ -149,6 +153,11 @@ class FastEngine(FastTables):
     def _punted_frame(self, vni: int, frame: bytes, now: float) -> None:
         if vni in self._sides:
             self._send(vni, self.encap(vni, [frame], now))
+
+    def _punted_reply(self, peer: int, payload: bytes, now: float) -> None:
+        vni, frame = int.from_bytes(payload[4:7], "big"), payload[VXLAN_HLEN:]
+        if vni in self._sides and not self.take_reply(peer, vni, frame, now):
+            self._give_to_tap(vni, frame)
 
     def _send(self, vni: int, datagrams: list[Datagram]) -> None:
         now = time.monotonic()
@@ -181,6 +190,10 @@ class FastEngine(FastTables):
 
     def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
         super().set_paths(ceilings, now)
+        self._flush()
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        super().set_echoes(vni, echoes, now)
         self._flush()
 
     def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:

@@ -28,6 +28,7 @@ from typing import Any
 
 from vxlan import _fastpath, fit
 from vxlan.drop import Count, Counters, Drop
+from vxlan.echo import Echoes
 from vxlan.engine import Datagram, EngineInfo, Frame, PathState, Policy
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fastnames import Names, Side
@@ -114,6 +115,7 @@ class FastTables:
     def remove_segment(self, vni: int) -> None:
         del self._sides[vni]
         self.core.remove_segment(vni)
+        self.probing.set_echoes(vni, None, 0.0)
 
     def set_own_macs(self, vni: int, macs: Iterable[bytes]) -> None:
         self.core.set_own_macs(vni, list(macs))
@@ -347,6 +349,12 @@ class FastTables:
         self.probing.set(ceilings, now)
         self.follow_paths()
 
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        self._sides[vni].segment.asks_as = echoes.mac if echoes else b""
+        self.core.set_asks_as(vni, echoes.mac if echoes else None)
+        self.probing.set_echoes(vni, echoes, now)
+        self.follow_paths()
+
     def paths(self) -> Mapping[str, PathState]:
         return self.probing.states()
 
@@ -407,10 +415,21 @@ class FastTables:
             taken = self.core.decap(peer, datagram.payload, datagram.tos, now)
             if taken is True:
                 self.take_probe(peer, datagram, now)
-            elif taken:
+            elif taken and not self.take_reply(peer, *taken, now):
                 frames.append(Frame(*taken))
         self._sync_events()
         return frames
+
+    def take_reply(self, peer: int, vni: int, frame: bytes, now: float) -> bool:
+        """Whether a frame for this host was the answer to an echo of ours."""
+        source = self.names.address(peer)
+        if frame[0:6] != self._sides[vni].segment.asks_as:
+            return False
+        if not self.probing.replied(frame, source, now):
+            return False
+        self.core.count(None, peer, Count.PROBES, 1)
+        self.follow_paths()
+        return True
 
     def take_probe(self, peer: int, datagram: Datagram, now: float) -> None:
         """A probe of one of our remotes is acknowledged; anybody else's is refused."""

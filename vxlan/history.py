@@ -47,6 +47,7 @@ _LEVELS = {
     EventKind.REMOTE_DOWN: logging.WARNING,
     EventKind.MTU_CHANGED: logging.INFO,
     EventKind.PATH_MTU: logging.INFO,
+    EventKind.TOO_BIG: logging.INFO,
     EventKind.TAP_LOST: logging.WARNING,
     EventKind.TAP_BACK: logging.INFO,
     EventKind.UNDERLAY_ERROR: logging.WARNING,

@@ -20,6 +20,7 @@ from vxlan import netdev, node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
 from vxlan.config_rules import family_problem
+from vxlan.echo import source_for
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_segment import NodeSegment
 from vxlan.overlay_mtu import misfit, paths
@@ -188,20 +189,32 @@ class Operations:
         return [row for segment in self._segments(args) for row in report.remotes_json(segment)]
 
     async def remote_add(self, args: Args) -> Any:
-        """Add to the flood list."""
-        _only(args, "vni", "dst", "port")
+        """Add to the flood list; `echo` is a station behind the remote (vxlan/echo.py)."""
+        _only(args, "vni", "dst", "port", "echo")
         segment = self._segment(args)
         remote = self._remote(args)
+        station = _optional(args, "echo", None, values.station_address)
+        self._refuse_echo(segment, station)
         await self._refuse_misfit(segment, remote)
         segment.add_remote(remote)
+        if station is not None:
+            await segment.set_echo(remote.address, station)
         await segment.refit()
         return {}
+
+    def _refuse_echo(self, segment: NodeSegment, station: str | None) -> None:
+        if station is not None and source_for(station, segment.config.address) is None:
+            text = f"echo: {station} is in no network of this host in the segment: set `address`"
+            raise ApiError(text, "conflict")
 
     async def remote_del(self, args: Args) -> Any:
         """Take from the flood list."""
         _only(args, "vni", "dst", "port")
         segment = self._segment(args)
-        self._del_from_flood_list(segment, self._remote(args))
+        remote = self._remote(args)
+        self._del_from_flood_list(segment, remote)
+        if remote.address in segment.echo:
+            await segment.set_echo(remote.address, None)
         await segment.refit()
         return {}
 

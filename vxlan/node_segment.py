@@ -24,6 +24,7 @@ from contextlib import suppress
 from vxlan import overlay_mtu
 from vxlan.attachment import Attachment
 from vxlan.config import SegmentConfig
+from vxlan.echo import Echoes
 from vxlan.engine import Engine, Policy
 from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote, State
@@ -67,6 +68,7 @@ class NodeSegment:
         self._static: set[bytes] = set()
         self._ways: dict[str, Path | None] = {}
         self.ceilings: dict[Remote, int] = {}
+        self.echo = dict(config.echo)
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -99,7 +101,7 @@ class NodeSegment:
     async def _open(self) -> None:
         tap = await asyncio.to_thread(self._attachment.open, self.mtu)
         self.engine.attach(self.config.vni, tap)
-        self._own(await asyncio.to_thread(self._attachment.follow))
+        await self._look()
 
     async def stop(self) -> None:
         """Serve no more and take away what is ours."""
@@ -181,12 +183,20 @@ class NodeSegment:
         async with self._devices:
             await self._update_devices(self.config, new)
         old, self.config = self.config, new
+        await self._update_echoes(old, new)
         gone = [remote for remote in old.remotes if remote not in new.remotes]
         self._add_remotes(remote for remote in new.remotes if remote not in old.remotes)
         for remote in gone:
             self.del_remote(remote)
         self._update_static(static(old), static(new))
         await self.refit(anyway=True)
+
+    async def _update_echoes(self, old: SegmentConfig, new: SegmentConfig) -> None:
+        if (old.echo, old.address) != (new.echo, new.address):
+            self.echo = dict(new.echo)
+            async with self._devices:
+                with suppress(NetdevError):  # a TAP that is gone comes back, and tells
+                    await self._tell_echoes()
 
     def _update_static(
         self, before: dict[bytes, tuple[Remote, ...]], after: dict[bytes, tuple[Remote, ...]]
@@ -202,7 +212,7 @@ class NodeSegment:
                 await self._replace_attachment(new)
             elif (old.bridge, old.address) != (new.bridge, new.address):
                 await asyncio.to_thread(self._attachment.change, new)
-                self._own(await asyncio.to_thread(self._attachment.follow))
+                await self._look()
         except (TapError, NetdevError):
             await self._put_back(old)
             raise
@@ -299,13 +309,31 @@ class NodeSegment:
             if self._stopping.is_set():
                 return
             try:
-                self._own(await asyncio.to_thread(self._attachment.follow))
+                await self._look()
             except NetdevError as error:
                 log.warning("segment %d: %s", self.config.vni, error)
 
-    def _own(self, macs: set[bytes]) -> None:
+    async def _look(self) -> None:
+        """Where the TAP is, and who we are there.  Raises NetdevError."""
+        macs = await asyncio.to_thread(self._attachment.follow)
         if macs:
             self.engine.set_own_macs(self.config.vni, macs)
+            await self._tell_echoes()
+
+    async def _tell_echoes(self) -> None:
+        """Which stations are asked in the place of their VTEPs.  Raises NetdevError."""
+        mac = await asyncio.to_thread(self._attachment.own_mac) if self.echo else None
+        echoes = Echoes(mac, self.config.address, dict(self.echo)) if mac else None
+        self.engine.set_echoes(self.config.vni, echoes, time.monotonic())
+        self._on_ways()
+
+    async def set_echo(self, vtep: str, station: str | None) -> None:
+        """Ask this station in the place of a VTEP from now on; None: the VTEP itself."""
+        async with self._devices:
+            self.echo.pop(vtep, None)
+            if station is not None:
+                self.echo[vtep] = station
+            await self._tell_echoes()
 
     def tap_lost(self) -> None:
         """Begin to make the TAP anew."""

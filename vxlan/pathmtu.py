@@ -73,6 +73,7 @@ class How(StrEnum):
 
     LINK = "link"
     PROBE = "probe"
+    ECHO = "echo"
     ICMP = "icmp"
 
 
@@ -140,7 +141,7 @@ class PathMtu:
 
     # -- what the path says ------------------------------------------------------------
 
-    def acknowledged(self, size: int, now: float) -> None:
+    def acknowledged(self, size: int, now: float, how: How = How.PROBE) -> None:
         """A probe of this size arrived at the other end, one of ours or a person's.
 
         A path that carries more than the link or the route allows is no use to us.
@@ -149,8 +150,8 @@ class PathMtu:
         size = min(size, self.ceiling)
         self._low = max(self._low, size)
         self._high = max(self._high, size + 1)
-        if not self._low <= self.mtu < self._high or self.how is not How.PROBE:
-            self._settle(self._low, How.PROBE, now)
+        if not self._low <= self.mtu < self._high or self.how is not how:
+            self._settle(self._low, how, now)
         if size >= self._target:
             self._next(now)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vxlan import mtu
+from vxlan.echo import Echoes
 from vxlan.engine import Datagram, PathState
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fdb import Remote
@@ -50,6 +51,18 @@ class Paths:
         else:
             self._prober.answered(probe, remote.address, now)
             self.tick(now)
+        return True
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        """Which stations of a segment are asked in the place of their VTEPs; None: none."""
+        self._prober.set_echoes(vni, echoes, now)
+        self.tick(now)
+
+    def replied(self, frame: bytes, source: str, now: float) -> bool:
+        """Whether a frame for this host, from the VTEP `source`, answers an echo of ours."""
+        if not self._prober.replied(frame, source, now):
+            return False
+        self.tick(now)
         return True
 
     def claimed(self, address: str, claim: int, quote: bytes, now: float) -> None:

@@ -25,6 +25,8 @@ forged probe cannot make us flood a third party.
 The nonce is random, and 64 bits of it are in every probe.  Only who sees our probes can
 acknowledge one, or make up an ICMP error that quotes one.
 
+A remote whose station is named is asked through that station instead (vxlan/echo.py).
+
 `Prober` keeps a `PathMtu` (vxlan/pathmtu.py) for each remote and turns it into
 datagrams.  It reads no clock and opens no socket.  A probe carries a flow hash of
 its own, so over time all the ways that the underlay spreads its load over are tried.
@@ -37,11 +39,12 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import NamedTuple
 
+from vxlan.echo import Echoes, Station, neighbour_in, nonce_in, packed, stations_of
 from vxlan.engine import Datagram
 from vxlan.fdb import Remote
 from vxlan.mtu import family_of
-from vxlan.pathmtu import PathMtu
-from vxlan.wire import IPV4_HLEN, IPV6_HLEN, UDP_HLEN
+from vxlan.pathmtu import How, PathMtu, Phase
+from vxlan.wire import ETH_HLEN, IPV4_HLEN, IPV6_HLEN, UDP_HLEN, VXLAN_HLEN
 
 _RANDOM = random.SystemRandom()
 
@@ -113,6 +116,8 @@ class Prober:
         self._remotes: dict[str, Remote] = {}
         self._waiting: dict[bytes, _Waiting] = {}
         self._echoes: dict[bytes, float] = {}
+        self._asked: dict[int, dict[str, Station]] = {}
+        self._stations: dict[str, Station] = {}
         self._entropy = entropy
 
     # -- which paths there are ---------------------------------------------------------
@@ -130,6 +135,24 @@ class Prober:
             else:
                 path.set_ceiling(ceiling, now)
 
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        """Ask these stations of a segment, and no others; None: none.
+
+        What is known of the path to a remote that is asked otherwise now is forgotten.
+        """
+        self._asked.pop(vni, None)
+        if echoes is not None:
+            self._asked[vni] = stations_of(vni, echoes)
+        before, self._stations = self._stations, {}
+        for stations in self._asked.values():
+            for address, station in stations.items():
+                old = before.get(address)
+                same = old is not None and _same(old, station)
+                self._stations.setdefault(address, old if same and old else station)
+        for address in (before.keys() ^ self._stations.keys()) & self.paths.keys():
+            ceiling = self.paths[address].ceiling
+            self.paths[address] = PathMtu(ceiling, family_of(address), _due=now)
+
     def remote_of(self, address: str) -> Remote:
         """The remote at an address that is watched.  KeyError if it is not."""
         return self._remotes[address]
@@ -138,18 +161,39 @@ class Prober:
 
     def poll(self, now: float) -> list[Datagram]:
         """The probes that are to be sent now."""
-        return [
-            self.probe(self._remotes[address], size, now)
-            for address, path in self.paths.items()
-            if (size := path.poll(now)) is not None
-        ]
+        due: list[Datagram] = []
+        for address, path in self.paths.items():
+            remote, station = self._remotes[address], self._stations.get(address)
+            if station is not None:
+                due += self._poll_station(remote, path, station, now)
+            elif (size := path.poll(now)) is not None:
+                due.append(self.probe(remote, size, now))
+        return due
 
-    def probe(self, remote: Remote, size: int, now: float, flow: int | None = None) -> Datagram:
-        """A probe whose outer IP packet has `size` bytes."""
+    def _poll_station(
+        self, remote: Remote, path: PathMtu, station: Station, now: float
+    ) -> list[Datagram]:
+        """Its MAC is asked for first, and again while it is silent."""
+        due: list[Datagram] = []
+        if station.mac is None or path.answers is False or path.phase is Phase.ERROR:
+            question = station.question(remote, now)
+            due += [question] if question else []
+        if station.mac is not None and (size := path.poll(now)) is not None:
+            nonce = self._expect(remote, size, now)
+            due.append(station.request(remote, size, nonce))
+        return due
+
+    def _expect(self, remote: Remote, size: int, now: float) -> bytes:
+        """The nonce of a probe that is being sent."""
         nonce = self._entropy(8)
         while len(self._waiting) >= MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
         self._waiting[nonce] = _Waiting(remote, size, now)
+        return nonce
+
+    def probe(self, remote: Remote, size: int, now: float, flow: int | None = None) -> Datagram:
+        """A probe whose outer IP packet has `size` bytes."""
+        nonce = self._expect(remote, size, now)
         payload = pack_probe(
             ProbeHeader(PROBE, nonce, size), size - _OUTER[family_of(remote.address)]
         )
@@ -160,16 +204,44 @@ class Prober:
 
     def answered(self, answer: ProbeHeader, source: str, now: float) -> None:
         """An acknowledgement came from `source`; ignored where we sent no such probe there."""
-        waiting = self._waiting.get(answer.nonce)
-        if waiting is None or waiting.remote.address != source:
+        waiting = self._came_back(answer.nonce, source)
+        if waiting is None:
             return
-        del self._waiting[answer.nonce]
         while len(self._echoes) >= MAX_WAITING:
             del self._echoes[next(iter(self._echoes))]
         self._echoes[answer.nonce] = now - waiting.sent
         path = self.paths.get(source)
         if path is not None and answer.size >= waiting.size:
             path.acknowledged(waiting.size, now)
+
+    def _came_back(self, nonce: bytes, source: str) -> _Waiting | None:
+        """What was sent to `source` with a nonce, once."""
+        waiting = self._waiting.get(nonce)
+        if waiting is None or waiting.remote.address != source:
+            return None
+        return self._waiting.pop(nonce)
+
+    def replied(self, frame: bytes, source: str, now: float) -> bool:
+        """A frame for this host came by way of `source`; whether it answers an echo of ours."""
+        station = self._stations.get(source)
+        if station is None:
+            return False
+        self._meet(station, frame, source, now)
+        nonce = nonce_in(frame)
+        waiting = self._came_back(nonce, source) if nonce else None
+        if waiting is None:
+            return False
+        path = self.paths.get(source)
+        if path is not None:
+            path.acknowledged(waiting.size, now, How.ECHO)
+        return True
+
+    def _meet(self, station: Station, frame: bytes, source: str, now: float) -> None:
+        """Learn the MAC of a station from an ARP reply or a neighbour advertisement."""
+        told = neighbour_in(frame)
+        if told is not None and told[0] == packed(station.address):
+            station.mac = told[1]
+            self.heard(source, now)
 
     def echo(self, nonce: bytes) -> float | None:
         """How long the probe with this nonce took, seconds; told once."""
@@ -180,21 +252,40 @@ class Prober:
         path = self.paths.get(address)
         if path is None:
             return
-        probe = parse_probe(quote)
-        waiting = self._waiting.get(probe.nonce) if probe else None
+        nonce = _quoted_nonce(quote)
+        waiting = self._waiting.get(nonce) if nonce else None
         if waiting is not None and waiting.remote.address == address:
             path.quoted(waiting.size, claim, now)
-        elif not probe:
+        elif not nonce:
             path.claimed(claim, now)
 
     def refused(self, datagram: Datagram, now: float) -> None:
         """This host could not send a probe: it is longer than the link's MTU."""
-        probe = parse_probe(datagram.payload)
-        if probe is not None and probe.kind == PROBE:
-            self.claimed(datagram.remote.address, probe.size - 1, datagram.payload, now)
+        waiting = self._waiting.get(_quoted_nonce(datagram.payload) or b"")
+        if waiting is not None:
+            self.claimed(datagram.remote.address, waiting.size - 1, datagram.payload, now)
 
     def heard(self, address: str, now: float) -> None:
         """A remote speaks: it was silent for a while, or it probes us."""
         path = self.paths.get(address)
         if path is not None:
             path.heard(now)
+
+
+def _quoted_nonce(payload: bytes) -> bytes | None:
+    """The nonce of a probe of either kind that we sent, out of its UDP payload."""
+    probe = parse_probe(payload)
+    if probe is not None:
+        return probe.nonce
+    frame = payload[VXLAN_HLEN:]
+    return nonce_in(frame, asked=True) if len(frame) > ETH_HLEN else None
+
+
+def _same(one: Station, other: Station) -> bool:
+    """Whether a station is asked as before."""
+    return (one.vni, one.address, one.source, one.source_mac) == (
+        other.vni,
+        other.address,
+        other.source,
+        other.source_mac,
+    )

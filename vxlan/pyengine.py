@@ -52,6 +52,7 @@ from vxlan.tap import Tap, TapLost
 from vxlan.vtep import Vtep
 
 if TYPE_CHECKING:
+    from vxlan.echo import Echoes
     from vxlan.underlay import PathError, Underlay
 
 BATCH = 64
@@ -134,6 +135,10 @@ class PythonEngine:
 
     def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
         self.vtep.paths.set(ceilings, now)
+        self._flush()
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        self.vtep.set_echoes(vni, echoes, now)
         self._flush()
 
     def paths(self) -> Mapping[str, PathState]:

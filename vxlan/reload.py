@@ -15,7 +15,7 @@ from vxlan.config import NodeConfig, SegmentConfig
 from vxlan.fdb import Remote
 from vxlan.wire import mac_text
 
-_LISTS = {"remotes": "remote", "address": "address"}
+_LISTS = {"remotes": "remote", "address": "address", "echo": "echo"}
 _COMPARED_APART = ("vni", "fdb", *_LISTS)
 _NOTHING = {"mtu": "auto", "ttl": "inherit", "tos": "inherit"}
 """What None means, by key; "none" elsewhere."""

@@ -57,6 +57,7 @@ class Segment:
         self.answers = AnswerBudget()
         self.too_big_told = -math.inf
         self.own_macs: frozenset[bytes] = frozenset()
+        self.asks_as = b""
         self.flood_list: tuple[Remote, ...] = ()
         self._flood_by_address: dict[str, Remote] = {}
         self.set_policy(policy, 0.0)

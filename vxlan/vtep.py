@@ -50,6 +50,7 @@ from collections.abc import Iterable
 
 from vxlan import fit
 from vxlan.drop import Count, Drop, Tally
+from vxlan.echo import Echoes
 from vxlan.engine import Datagram, Frame, Policy
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fdb import Remote
@@ -100,6 +101,7 @@ class Vtep:
     def remove_segment(self, vni: int) -> None:
         """Forget a VNI.  KeyError if it is not there."""
         del self.segments[vni]
+        self.paths.set_echoes(vni, None, 0.0)
 
     def add_remote(self, vni: int, remote: Remote, now: float) -> bool:
         """Add to a flood list; False if it is there, or if it is ourselves.
@@ -192,10 +194,24 @@ class Vtep:
         counters.counts[Count.DECAP_BYTES] += len(frame)
         if header.reserved:
             counters.counts[Count.RESERVED_BITS] += 1
+        if frame[0:6] == segment.asks_as and self._take_reply(frame, remote.address, now):
+            return None
         frame = fit.clamped(segment, frame, (remote,), self.paths.rooms)
         return Frame(segment.vni, frame)
 
     # -- what the paths carry ----------------------------------------------------------
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        """Which stations of a segment are asked in the place of their VTEPs; None: none."""
+        self.segments[vni].asks_as = echoes.mac if echoes else b""
+        self.paths.set_echoes(vni, echoes, now)
+
+    def _take_reply(self, frame: bytes, source: str, now: float) -> bool:
+        """Whether a frame for this host was the answer to an echo of ours."""
+        if not self.paths.replied(frame, source, now):
+            return False
+        self.tally.count(Count.PROBES, source)
+        return True
 
     def _take_probe(self, datagram: Datagram, now: float) -> bool:
         """Whether a datagram without a segment was a probe of one of our remotes."""

@@ -86,13 +86,18 @@ def _dropped(counters: dict[str, Any]) -> Cell:
 
 
 def _edit(
-    op: str, remote: str, args: tuple[str, ...], as_json: bool, options: dict[str, Any]
+    op: str,
+    remote: str,
+    args: tuple[str, ...],
+    as_json: bool,
+    options: dict[str, Any],
+    **more: str | None,
 ) -> None:
     node = options.pop("node")
     said = words.parse(["dst", remote, *args], **options)
     words.refuse_rest(said)
     name, vni = words.target(node, said)
-    result = session.call(name, op, vni=vni, dst=said.dst, port=said.port)
+    result = session.call(name, op, vni=vni, dst=said.dst, port=said.port, **more)
     if as_json:
         output.emit_json(result)
 
@@ -104,11 +109,14 @@ _PORT = click.option("--port", metavar="P", help="Its UDP port, if not the node'
 @click.argument("remote", metavar="IP[:PORT]")
 @click.argument("args", nargs=-1, metavar="[port P] [vni N] [dev TAP]")
 @_PORT
+@click.option("--echo", metavar="STATION", help="Probe its path by pinging a station behind it.")
 @words.segment_options
 @json_option
-def add(remote: str, args: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def add(
+    remote: str, args: tuple[str, ...], as_json: bool, echo: str | None, **options: Any
+) -> None:
     """Add a remote to the flood list."""
-    _edit("remote.add", remote, args, as_json, options)
+    _edit("remote.add", remote, args, as_json, options, echo=echo)
 
 
 @remote.command("del")

@@ -44,6 +44,10 @@ _FLAGS = [
         "--address", metavar="CIDR", multiple=True,
         help="Overlay address of this host, on the bridge or else on the TAP; repeatable.",
     ),
+    click.option(
+        "--echo", metavar="REMOTE=STATION", multiple=True,
+        help="Probe the path to a remote that is no pyvxlan by pinging a station behind it.",
+    ),
     click.option("--mtu", metavar="auto|N", help="Overlay MTU.  [auto: what the paths allow]"),
     click.option("--accept", metavar="known|any", help="Whose datagrams to take.  [known]"),
     click.option("--vlan", metavar="carry|drop", help="Tagged inner frames.  [carry]"),

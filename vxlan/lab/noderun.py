@@ -45,7 +45,7 @@ def config_text(vtep: Mapping[str, object], segments: Sequence[Mapping[str, obje
 
 def _toml(value: object) -> str:
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        inner = ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
         return f"{{ {inner} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
