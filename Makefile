@@ -3,7 +3,8 @@
 # make demo    build, then two hosts with a container each, on this machine (needs root)
 # make lint    build, then ruff, mypy and stubtest alone
 # make sanitize  the compiled engine's tests under the address and undefined-behaviour sanitizers
-# make fuzz    their property tests again and again, with new random input, for SECONDS=600
+# make fuzz    both engines on input that libFuzzer makes up, for SECONDS=600 (needs clang)
+# make soak    ten million packets, and 1 GiB each way through an underlay that disturbs it
 # make bench   build, then measure in memory, save the figures, compare with the last ones
 # make bench-smoke  each of these measurements once, untimed
 # make dist    build, then sdist and wheel in dist/
@@ -29,7 +30,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: build test demo lint sanitize sanitized fuzz bench bench-smoke dist clean preflight missing-packages
+.PHONY: build test demo lint sanitize sanitized fuzz soak bench bench-smoke dist clean preflight missing-packages
 .DEFAULT_GOAL := build
 unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
 
@@ -86,19 +87,35 @@ sanitized: build
 	@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(SANITIZED)
 	@rm -f $(SANITIZED)/vxlan/_fastpath.*.so
 	@cd $(SANITIZED) && CC=gcc LDFLAGS="$(SANITIZERS)" \
-	CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZERS) -fno-sanitize-recover=undefined" \
+	CFLAGS="-O1 -g -fno-omit-frame-pointer -Wall -Wextra $(SANITIZERS) -fno-sanitize-recover=undefined" \
 	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	@$(UNDER_SANITIZERS) -c 'import vxlan._fastpath as f; assert "/$(SANITIZED)/" in f.__file__, f'
 
 sanitize: sanitized
 	@$(UNDER_SANITIZERS) -m pytest -q $(OF_THE_EXTENSION) $(PYTEST_ARGS) || { cat report.* 2>/dev/null; exit 1; }
 
-fuzz: sanitized
-	@end=$$(($$(date +%s) + $(SECONDS))); \
-	while test $$(date +%s) -lt $$end; do \
-		($(UNDER_SANITIZERS) -m pytest -q -x -m hypothesis $(OF_THE_EXTENSION) $(PYTEST_ARGS) || \
-		{ cat report.* 2>/dev/null; exit 1; }) || exit 1; \
-	done
+# The same with clang, which counts what the input reaches.
+FUZZED := build/fuzz
+FUZZERS := -fsanitize=address,undefined,fuzzer-no-link
+
+fuzz: build
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: $(APT) clang libclang-rt-dev"; exit 1; }
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet '.[fuzz]'
+	@mkdir -p $(FUZZED)/corpus
+	@rm -rf $(addprefix $(FUZZED)/,vxlan fastpath tests)
+	@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(FUZZED)
+	@rm -f $(FUZZED)/vxlan/_fastpath.*.so
+	@cd $(FUZZED) && CC=clang LDSHARED="clang -shared" \
+	CFLAGS="-O1 -g -fno-omit-frame-pointer $(FUZZERS) -fno-sanitize-recover=undefined" \
+	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@cd $(FUZZED) && LD_PRELOAD="$$($(CURDIR)/$(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=. \
+	$(CURDIR)/$(BIN)/python tests/fuzz.py -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 corpus
+
+soak: build
+	@test "$$(id -u)" = 0 || { echo "make soak needs root for network namespaces: sudo make soak"; exit 1; }
+	PYVXLAN_PACKETS=10000000 PYVXLAN_SOAK=1073741824 \
+	$(BIN)/python -m pytest -q -k "not python" tests/test_leaks.py tests/e2e/test_disturbed.py $(PYTEST_ARGS)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.conftest import OTHER, PEER, VNI, MakeEngine
 from tests.contract.test_datapath import count, drops, receive
-from tests.frames import A, B, C, ether, vxlan
+from tests.frames import BROADCAST, A, B, C, ether, vxlan
 from vxlan.drop import Count
 from vxlan.engine import Policy
 from vxlan.event import EventKind
@@ -163,3 +163,16 @@ def test_use_is_remembered(make: MakeEngine) -> None:
     entry = engine.fdb_get(VNI, B)
     assert entry is not None
     assert (entry.updated, entry.used) == (1.0, 7.0)
+
+
+def test_a_thousand_remotes_each_get_their_copy(make: MakeEngine) -> None:
+    engine = make(remotes=())
+    remotes = [Remote(f"198.18.{n >> 8}.{n & 255}", 4789) for n in range(1, 1001)]
+    for remote in remotes:
+        assert engine.add_remote(VNI, remote, 0.0)
+    made = engine.encap(VNI, [ether(BROADCAST)], 1.0)
+    assert [datagram.remote for datagram in made] == remotes
+    assert len({datagram.payload for datagram in made}) == 1
+    for remote in remotes[1:]:
+        assert engine.del_remote(VNI, remote, 2.0)
+    assert len(engine.encap(VNI, [ether(BROADCAST)], 3.0)) == 1

@@ -117,7 +117,11 @@ class Books:
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._opening = self._read()
+        self._opening = wait_until(self._settled, 5.0, "nothing to be under way")
+
+    def _settled(self) -> dict[str, Counter[str]] | None:
+        books = self._read()
+        return books if books == self._read() else None
 
     def _read(self) -> dict[str, Counter[str]]:
         near, far = self._pair.nodes
@@ -134,13 +138,17 @@ class Books:
 
     def balance(self) -> bool:
         """Whether every frame into a's TAP is accounted for, up to b's TAP."""
-        books = self.entries()
-        near, far, taps = books["near"], books["far"], books["taps"]
-        return (
-            taps["into"] == near.total()
-            and near["encap"] == far.total()
-            and (far["decap"] == taps["out"])
-        )
+        return even(self.entries())
+
+
+def even(books: dict[str, Counter[str]]) -> bool:
+    """Whether what went into a's TAP is what was counted, up to b's TAP."""
+    near, far, taps = books["near"], books["far"], books["taps"]
+    return (
+        taps["into"] == near.total()
+        and near["encap"] == far.total()
+        and far["decap"] == taps["out"]
+    )
 
 
 def test_what_was_sent_is_what_was_delivered_and_what_was_dropped(pair: Pair) -> None:
