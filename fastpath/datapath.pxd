@@ -10,8 +10,8 @@ entries of the engine call them, so a test of these is a test of those.
     SEND, DELIVER   go on with it; `Verdict` says how
     DROP            discarded and counted; forget it
     PUNT            rare: Python decides by the functions of the Python engine
-    REPLY           as DELIVER, but it may be the answer to an echo of Python's
                     (too big for the path; a probe, or its acknowledgement)
+    REPLY           as DELIVER, but it may be the answer to an echo of Python's
 
 A frame may be changed where it lies (MSS, ECN).  A super-frame from the TAP is given
 once, by its headers, with the length of the longest segment that will be cut from it.

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each module of the core imports only what stands before it.
 LAYERS = {
     "core": """
-        wire drop event engine ifname fdb mtu transport offload merge clamp toobig pathmtu echo
-        probe segment paths fit vtep
+        wire drop event engine ifname fdb mtu transport offload merge clamp icmp toobig pathmtu
+        echo probe segment paths fit vtep
     """,
     "edges": """
         tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify

@@ -22,10 +22,7 @@ def check(config: NodeConfig) -> None:
     each_once([segment.tap for segment in segments], ("segment",), "tap", "the TAP")
     _bridges(segments)
     _room_for_ipv6(segments)
-    for index, segment in enumerate(segments):
-        for vtep, station in segment.echo:
-            if problem := echo_problem(segment, vtep, station):
-                raise Wrong(("segment", index, "echo"), problem)
+    _echoes(segments)
     _local_addresses(config.vtep)
     if not config.vtep.local and not config.vtep.dev and not any(s.all_remotes() for s in segments):
         raise Wrong(("vtep",), "no address to send from: set local or dev")
@@ -67,16 +64,25 @@ def _room_for_ipv6(segments: tuple[SegmentConfig, ...]) -> None:
             )
 
 
-def echo_problem(segment: SegmentConfig, vtep: str, station: str) -> str | None:
-    """Why the path to `vtep` cannot be probed through `station`; None if it can."""
-    if vtep not in {remote.address for remote in segment.all_remotes()}:
-        return f"{vtep} is no remote of the segment: add it to remotes"
-    if source_for(station, segment.address) is None:
-        return (
-            f"{station} is in no network of this host in the segment: "
-            "echoes need an address of that network, set `address`"
-        )
-    return None
+def _echoes(segments: tuple[SegmentConfig, ...]) -> None:
+    for index, segment in enumerate(segments):
+        path: KeyPath = ("segment", index, "echo")
+        remotes = {remote.address for remote in segment.all_remotes()}
+        for vtep, station in segment.echo:
+            if vtep not in remotes:
+                raise Wrong(path, f"{vtep} is no remote of the segment: add it to remotes")
+            if problem := station_problem(station, segment.address):
+                raise Wrong(path, problem)
+
+
+def station_problem(station: str, own: tuple[str, ...]) -> str | None:
+    """Why a station cannot be asked from the addresses `own`; None if it can."""
+    if source_for(station, own) is not None:
+        return None
+    return (
+        f"{station} is in no network of this host in the segment: "
+        "echoes need an address of that network, set `address`"
+    )
 
 
 def _local_addresses(vtep: VtepConfig) -> None:

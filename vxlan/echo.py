@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vxlan.engine import Datagram
 from vxlan.fdb import Remote
-from vxlan.mtu import family_of
-from vxlan.toobig import ICMP_HLEN
+from vxlan.icmp import ICMP_HLEN, TTL, icmpv4, icmpv6
+from vxlan.mtu import OVERHEAD, family_of
 from vxlan.wire import (
     BROADCAST,
     ETH_HLEN,
@@ -42,9 +42,6 @@ from vxlan.wire import (
     IPPROTO_ICMPV6,
     IPV4_HLEN,
     IPV6_HLEN,
-    UDP_HLEN,
-    VXLAN_HLEN,
-    checksum,
     vxlan_header,
 )
 
@@ -53,11 +50,11 @@ ASK_TIMER = 1.0
 
 MAGIC = b"PVXP"
 NONCE = 8
-TTL = 64
 _HOPS = 255  # RFC 4861, section 7.1: what neighbour discovery must arrive with
 _DF = 0x4000
-_OUTER = {4: IPV4_HLEN + UDP_HLEN + VXLAN_HLEN, 6: IPV6_HLEN + UDP_HLEN + VXLAN_HLEN}
-_NEXT_HEADER = {4: IPPROTO_ICMP, 6: IPPROTO_ICMPV6}
+_FRAGMENT, _FRAGMENT_HLEN = 44, 8  # RFC 8200, section 4.5
+_ICMP = {4: IPPROTO_ICMP, 6: IPPROTO_ICMPV6}
+_IP_HLEN = {4: IPV4_HLEN, 6: IPV6_HLEN}
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 _SOLICIT, _ADVERTISE = 135, 136
 
@@ -87,51 +84,54 @@ class Echoes(NamedTuple):
 
 @dataclass(slots=True)
 class Station:
-    """One station that is asked in the place of its VTEP."""
+    """One station that is asked in the place of its VTEP; equal if asked the same way."""
 
     vni: int
     address: str
     source: str
     source_mac: bytes
-    mac: bytes | None = None
-    _ask_at: float = 0.0
+    mac: bytes | None = field(default=None, compare=False)
+    _ask_at: float = field(default=0.0, compare=False)
 
     def question(self, remote: Remote, now: float) -> Datagram | None:
         """Who has the station's address; None while the last question is fresh."""
         if now < self._ask_at:
             return None
         self._ask_at = now + ASK_TIMER
-        make = _arp_request if family_of(self.address) == 4 else _solicitation
-        return self._datagram(remote, make(self), 0)
+        asked = self._arp_request() if family_of(self.address) == 4 else self._solicitation()
+        return self._datagram(remote, asked, 0)
 
     def request(self, remote: Remote, size: int, nonce: bytes) -> Datagram:
         """An echo request whose outer IP packet has `size` bytes, or the fewest possible."""
         assert self.mac is not None
         family = family_of(self.address)
-        room = size - _OUTER[family_of(remote.address)] - ETH_HLEN - _IP_HLEN[family] - ICMP_HLEN
+        room = size - OVERHEAD[family_of(remote.address)] - _IP_HLEN[family] - ICMP_HLEN
         data = MAGIC + nonce + bytes(max(0, room - len(MAGIC) - NONCE))
         message = bytes((_REQUEST[family], 0, 0, 0)) + nonce[:4] + data
-        frame = self._frame(self.mac, self._packet(message, self.address, TTL))
+        source, target = packed(self.source), packed(self.address)
+        if family == 4:
+            frame = self._frame(self.mac, ETH_P_IP, icmpv4(source, target, message, field=_DF))
+        else:
+            frame = self._frame(self.mac, ETH_P_IPV6, icmpv6(source, target, message))
         return self._datagram(remote, frame, int.from_bytes(nonce[:4], "big"))
 
     def _datagram(self, remote: Remote, frame: bytes, flow: int) -> Datagram:
         return Datagram(remote, vxlan_header(self.vni) + frame, flow, 0, TTL)
 
-    def _frame(self, target: bytes, packet: bytes) -> bytes:
-        kind = ETH_P_IP if packet[0] >> 4 == 4 else ETH_P_IPV6
-        return target + self.source_mac + kind.to_bytes(2, "big") + packet
+    def _frame(self, target: bytes, kind: int, payload: bytes) -> bytes:
+        return target + self.source_mac + kind.to_bytes(2, "big") + payload
 
-    def _packet(self, message: bytes, to: str, ttl: int) -> bytes:
-        """An IP packet with an ICMP message whose checksum is still to be made."""
-        source, target = packed(self.source), packed(to)
-        if len(source) == 4:
-            return _ipv4_header(source, target, len(message), ttl) + _summed(message)
-        pseudo = source + target + len(message).to_bytes(4, "big") + b"\0\0\0\x3a"
-        header = b"\x60\0\0\0" + len(message).to_bytes(2, "big") + bytes((IPPROTO_ICMPV6, ttl))
-        return header + source + target + _summed(message, pseudo)
+    def _arp_request(self) -> bytes:
+        own = self.source_mac + packed(self.source)
+        body = b"\0\1\x08\0\6\4\0\1" + own + bytes(6) + packed(self.address)
+        return self._frame(BROADCAST, ETH_P_ARP, body)
 
-
-_IP_HLEN = {4: IPV4_HLEN, 6: IPV6_HLEN}
+    def _solicitation(self) -> bytes:
+        target = packed(self.address)
+        group = bytes.fromhex("ff0200000000000000000001ff") + target[13:]
+        message = bytes((_SOLICIT,)) + bytes(7) + target + b"\1\1" + self.source_mac
+        packet = icmpv6(packed(self.source), group, message, hops=_HOPS)
+        return self._frame(b"\x33\x33" + group[12:], ETH_P_IPV6, packet)
 
 
 def stations_of(vni: int, echoes: Echoes) -> dict[str, Station]:
@@ -157,34 +157,6 @@ def source_for(station: str, own: tuple[str, ...]) -> str | None:
 def packed(address: str) -> bytes:
     """An IP address in network byte order, 4 or 16 bytes."""
     return ipaddress.ip_address(address).packed
-
-
-# -- what is sent ------------------------------------------------------------------
-
-
-def _summed(message: bytes, pseudo: bytes = b"") -> bytes:
-    return message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
-
-
-def _ipv4_header(source: bytes, target: bytes, length: int, ttl: int) -> bytes:
-    total = (IPV4_HLEN + length).to_bytes(2, "big")
-    header = b"\x45\0" + total + b"\0\0" + _DF.to_bytes(2, "big") + bytes((ttl, IPPROTO_ICMP))
-    check = checksum(header + b"\0\0" + source + target).to_bytes(2, "big")
-    return header + check + source + target
-
-
-def _arp_request(station: Station) -> bytes:
-    head = b"\0\1\x08\0\6\4\0\1"
-    body = station.source_mac + packed(station.source) + bytes(6) + packed(station.address)
-    return BROADCAST + station.source_mac + ETH_P_ARP.to_bytes(2, "big") + head + body
-
-
-def _solicitation(station: Station) -> bytes:
-    target = packed(station.address)
-    group = bytes.fromhex("ff0200000000000000000001ff") + target[13:]
-    message = bytes((_SOLICIT,)) + bytes(7) + target + b"\1\1" + station.source_mac
-    packet = station._packet(message, str(ipaddress.ip_address(group)), _HOPS)
-    return station._frame(b"\x33\x33" + group[12:], packet)
 
 
 # -- what comes back ---------------------------------------------------------------
@@ -215,13 +187,14 @@ def neighbour_in(frame: bytes) -> tuple[bytes, bytes] | None:
 def _icmp(frame: bytes) -> tuple[int, int] | None:
     """IP version, and where the ICMP message begins; None where there is none."""
     if frame[12:14] == b"\x08\0" and len(frame) > ETH_HLEN + IPV4_HLEN:
-        at = ETH_HLEN + (frame[14] & 0x0F) * 4
-        first = not int.from_bytes(frame[20:22], "big") & 0x1FFF
-        return (4, at) if frame[23] == IPPROTO_ICMP and first and at < len(frame) else None
-    if frame[12:14] == b"\x86\xdd" and len(frame) > ETH_HLEN + IPV6_HLEN:
-        at = ETH_HLEN + IPV6_HLEN
-        if frame[20] == 44:  # the first fragment of a reply: RFC 8200, section 4.5
-            first = not int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF8
-            return (6, at + 8) if frame[at] == 58 and first and at + 8 < len(frame) else None
-        return (6, at) if frame[20] == IPPROTO_ICMPV6 else None
-    return None
+        version, protocol, at = 4, frame[23], ETH_HLEN + (frame[14] & 0x0F) * 4
+        later = int.from_bytes(frame[20:22], "big") & 0x1FFF
+    elif frame[12:14] == b"\x86\xdd" and len(frame) > ETH_HLEN + IPV6_HLEN:
+        version, protocol, at, later = 6, frame[20], ETH_HLEN + IPV6_HLEN, 0
+        if protocol == _FRAGMENT:
+            protocol, later = frame[at], int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF8
+            at += _FRAGMENT_HLEN
+    else:
+        return None
+    is_message = protocol == _ICMP[version] and not later and at < len(frame)
+    return (version, at) if is_message else None

@@ -19,8 +19,7 @@ from vxlan import config_values as values
 from vxlan import netdev, node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
-from vxlan.config_rules import family_problem
-from vxlan.echo import source_for
+from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_segment import NodeSegment
 from vxlan.overlay_mtu import misfit, paths
@@ -194,18 +193,14 @@ class Operations:
         segment = self._segment(args)
         remote = self._remote(args)
         station = _optional(args, "echo", None, values.station_address)
-        self._refuse_echo(segment, station)
+        if station and (problem := station_problem(station, segment.config.address)):
+            raise ApiError(f"echo: {problem}", "conflict")
         await self._refuse_misfit(segment, remote)
         segment.add_remote(remote)
         if station is not None:
             await segment.set_echo(remote.address, station)
         await segment.refit()
         return {}
-
-    def _refuse_echo(self, segment: NodeSegment, station: str | None) -> None:
-        if station is not None and source_for(station, segment.config.address) is None:
-            text = f"echo: {station} is in no network of this host in the segment: set `address`"
-            raise ApiError(text, "conflict")
 
     async def remote_del(self, args: Args) -> Any:
         """Take from the flood list."""

@@ -318,14 +318,14 @@ class NodeSegment:
         macs = await asyncio.to_thread(self._attachment.follow)
         if macs:
             self.engine.set_own_macs(self.config.vni, macs)
-            await self._tell_echoes()
+            if self.echo:
+                await self._tell_echoes()
 
     async def _tell_echoes(self) -> None:
         """Which stations are asked in the place of their VTEPs.  Raises NetdevError."""
         mac = await asyncio.to_thread(self._attachment.own_mac) if self.echo else None
         echoes = Echoes(mac, self.config.address, dict(self.echo)) if mac else None
         self.engine.set_echoes(self.config.vni, echoes, time.monotonic())
-        self._on_ways()
 
     async def set_echo(self, vtep: str, station: str | None) -> None:
         """Ask this station in the place of a VTEP from now on; None: the VTEP itself."""

@@ -39,7 +39,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-from vxlan.echo import Echoes, Station, neighbour_in, nonce_in, packed, stations_of
+from vxlan.echo import MAGIC, Echoes, Station, neighbour_in, nonce_in, packed, stations_of
 from vxlan.engine import Datagram
 from vxlan.fdb import Remote
 from vxlan.mtu import family_of
@@ -50,7 +50,6 @@ _RANDOM = random.SystemRandom()
 
 PROBE, ANSWER = 1, 2
 _LAYOUT = Struct("!8x4sB3x8sH6x")
-_MAGIC = b"PVXP"
 PROBE_HLEN = _LAYOUT.size
 _OUTER = {4: IPV4_HLEN + UDP_HLEN, 6: IPV6_HLEN + UDP_HLEN}
 
@@ -70,13 +69,13 @@ class ProbeHeader(NamedTuple):
 
 def pack_probe(header: ProbeHeader, length: int = PROBE_HLEN) -> bytes:
     """The UDP payload of a probe or an answer, padded to `length` bytes."""
-    packed = _LAYOUT.pack(_MAGIC, header.kind, header.nonce, header.size)
+    packed = _LAYOUT.pack(MAGIC, header.kind, header.nonce, header.size)
     return packed + bytes(max(0, length - PROBE_HLEN))
 
 
 def parse_probe(payload: bytes) -> ProbeHeader | None:
     """The probe in a UDP payload; None where it is something else."""
-    if len(payload) < PROBE_HLEN or payload[8:12] != _MAGIC or any(payload[:8]):
+    if len(payload) < PROBE_HLEN or payload[8:12] != MAGIC or any(payload[:8]):
         return None
     _, kind, nonce, size = _LAYOUT.unpack_from(payload)
     return ProbeHeader(kind, nonce, size) if kind in (PROBE, ANSWER) else None
@@ -146,9 +145,9 @@ class Prober:
         before, self._stations = self._stations, {}
         for stations in self._asked.values():
             for address, station in stations.items():
-                old = before.get(address)
-                same = old is not None and _same(old, station)
-                self._stations.setdefault(address, old if same and old else station)
+                if before.get(address) == station:
+                    station = before[address]  # its MAC is known
+                self._stations.setdefault(address, station)
         for address in (before.keys() ^ self._stations.keys()) & self.paths.keys():
             ceiling = self.paths[address].ceiling
             self.paths[address] = PathMtu(ceiling, family_of(address), _due=now)
@@ -279,13 +278,3 @@ def _quoted_nonce(payload: bytes) -> bytes | None:
         return probe.nonce
     frame = payload[VXLAN_HLEN:]
     return nonce_in(frame, asked=True) if len(frame) > ETH_HLEN else None
-
-
-def _same(one: Station, other: Station) -> bool:
-    """Whether a station is asked as before."""
-    return (one.vni, one.address, one.source, one.source_mac) == (
-        other.vni,
-        other.address,
-        other.source,
-        other.source_mac,
-    )

@@ -24,6 +24,7 @@ stacks could otherwise talk about each other's complaints for ever.  An
 
 from __future__ import annotations
 
+from vxlan.icmp import ICMP_HLEN, icmpv4, icmpv6
 from vxlan.transport import find_ipv6_upper
 from vxlan.wire import (
     IPPROTO_ICMP,
@@ -34,13 +35,11 @@ from vxlan.wire import (
     checksum,
 )
 
-ICMP_HLEN = 8
 MAX_ICMPV4 = 576
 """Bytes of the whole answer over IPv4 (RFC 1812, section 4.3.2.3)."""
 MAX_ICMPV6 = 1280
 """Bytes of the whole answer over IPv6 (RFC 4443, section 2.4)."""
 
-_TTL = 64
 _INTERNETWORK_CONTROL = 0xC0
 _DF, _MF, _OFFSET = 0x4000, 0x2000, 0x1FFF
 _ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
@@ -96,13 +95,7 @@ def _answer_ipv4(packet: bytes, mtu: int) -> bytes | None:
         return None
     quote = packet[: MAX_ICMPV4 - IPV4_HLEN - ICMP_HLEN]
     message = b"\x03\x04\0\0" + mtu.to_bytes(4, "big") + quote
-    message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
-    header = bytearray(IPV4_HLEN)
-    header[0], header[1], header[8], header[9] = 0x45, _INTERNETWORK_CONTROL, _TTL, IPPROTO_ICMP
-    header[2:4] = (IPV4_HLEN + len(message)).to_bytes(2, "big")
-    header[12:16], header[16:20] = destination, source
-    header[10:12] = checksum(bytes(header)).to_bytes(2, "big")
-    return bytes(header) + message
+    return icmpv4(destination, source, message, tos=_INTERNETWORK_CONTROL)
 
 
 _ERROR_TYPES = frozenset(bytes((kind,)) for kind in _ICMP_ERRORS)
@@ -124,10 +117,7 @@ def _answer_ipv6(packet: bytes, mtu: int) -> bytes | None:
         return None
     quote = packet[: MAX_ICMPV6 - IPV6_HLEN - ICMP_HLEN]
     message = b"\x02\0\0\0" + mtu.to_bytes(4, "big") + quote
-    pseudo = destination + source + len(message).to_bytes(4, "big") + b"\0\0\0\x3a"
-    message = message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
-    header = b"\x60\0\0\0" + len(message).to_bytes(2, "big") + bytes((IPPROTO_ICMPV6, _TTL))
-    return header + destination + source + message
+    return icmpv6(destination, source, message)
 
 
 # -- fragments ---------------------------------------------------------------------

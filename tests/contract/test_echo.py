@@ -163,7 +163,7 @@ def test_an_answer_in_fragments_proves_the_way_there(make: MakeEngine) -> None:
         made[IP].flags = "MF"
         return made
 
-    station.reply = first_fragment  # type: ignore[method-assign]
+    station.reply = first_fragment  # type: ignore[method-assign]  # one that answers otherwise
     station.live(0, 2)
     assert engine.paths()[PEER.address].how == "echo"
 
