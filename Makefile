@@ -70,7 +70,17 @@ lint: build
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# A copy of the sources with an extension of its own, so that nobody else meets it.
+# A copy of the sources with an extension of its own, so that nobody else meets it:
+# $(1) the folder, $(2) how it is compiled and linked, $(3) more flags of the compiler.
+define built_apart
+@mkdir -p $(1)
+@rm -rf $(addprefix $(1)/,vxlan fastpath tests)
+@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(1)
+@rm -f $(1)/vxlan/_fastpath.*.so
+@cd $(1) && $(2) CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined $(3)" \
+	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+endef
+
 SANITIZED := build/sanitize
 SANITIZERS := -fsanitize=address,undefined
 UNDER_SANITIZERS = cd $(SANITIZED) && rm -f report.* && \
@@ -82,13 +92,7 @@ OF_THE_EXTENSION := tests/test_fastpath.py tests/contract tests/test_differentia
 SECONDS := 600
 
 sanitized: build
-	@mkdir -p $(SANITIZED)
-	@rm -rf $(addprefix $(SANITIZED)/,vxlan fastpath tests)
-	@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(SANITIZED)
-	@rm -f $(SANITIZED)/vxlan/_fastpath.*.so
-	@cd $(SANITIZED) && CC=gcc LDFLAGS="$(SANITIZERS)" \
-	CFLAGS="-O1 -g -fno-omit-frame-pointer -Wall -Wextra $(SANITIZERS) -fno-sanitize-recover=undefined" \
-	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	$(call built_apart,$(SANITIZED),CC=gcc LDFLAGS="$(SANITIZERS)",$(SANITIZERS) -Wall -Wextra)
 	@$(UNDER_SANITIZERS) -c 'import vxlan._fastpath as f; assert "/$(SANITIZED)/" in f.__file__, f'
 
 sanitize: sanitized
@@ -100,17 +104,13 @@ FUZZERS := -fsanitize=address,undefined,fuzzer-no-link
 
 fuzz: build
 	@command -v clang >/dev/null || { echo "make fuzz needs clang: $(APT) clang libclang-rt-dev"; exit 1; }
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet '.[fuzz]'
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[fuzz]'
+	$(call built_apart,$(FUZZED),CC=clang LDSHARED="clang -shared",$(FUZZERS))
 	@mkdir -p $(FUZZED)/corpus
-	@rm -rf $(addprefix $(FUZZED)/,vxlan fastpath tests)
-	@cp -rp setup.py pyproject.toml README.md LICENSE vxlan fastpath tests $(FUZZED)
-	@rm -f $(FUZZED)/vxlan/_fastpath.*.so
-	@cd $(FUZZED) && CC=clang LDSHARED="clang -shared" \
-	CFLAGS="-O1 -g -fno-omit-frame-pointer $(FUZZERS) -fno-sanitize-recover=undefined" \
-	PYVXLAN_REQUIRE_EXT=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	@cd $(FUZZED) && LD_PRELOAD="$$($(CURDIR)/$(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
-	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=. \
-	$(CURDIR)/$(BIN)/python tests/fuzz.py -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 corpus
+	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	$(CURDIR)/$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 corpus
 
 soak: build
 	@test "$$(id -u)" = 0 || { echo "make soak needs root for network namespaces: sudo make soak"; exit 1; }
