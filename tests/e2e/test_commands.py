@@ -138,17 +138,13 @@ class Books:
 
     def balance(self) -> bool:
         """Whether every frame into a's TAP is accounted for, up to b's TAP."""
-        return even(self.entries())
-
-
-def even(books: dict[str, Counter[str]]) -> bool:
-    """Whether what went into a's TAP is what was counted, up to b's TAP."""
-    near, far, taps = books["near"], books["far"], books["taps"]
-    return (
-        taps["into"] == near.total()
-        and near["encap"] == far.total()
-        and far["decap"] == taps["out"]
-    )
+        books = self.entries()
+        near, far, taps = books["near"], books["far"], books["taps"]
+        return (
+            taps["into"] == near.total()
+            and near["encap"] == far.total()
+            and (far["decap"] == taps["out"])
+        )
 
 
 def test_what_was_sent_is_what_was_delivered_and_what_was_dropped(pair: Pair) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from worlds import VNI, Pair, two_hosts
+from worlds import VNI, Pair, python_pair, two_hosts
 
 from vxlan import netdev
 from vxlan.lab import Lab, Node, ping, segment, tcp_transfer
@@ -24,13 +24,7 @@ pytestmark = pytest.mark.namespaces
 def queued() -> Iterator[Pair]:
     pytest.importorskip("vxlan._fastpath")
     with Lab("e2e") as lab:
-        a, b, c1, c2 = two_hosts(lab)
-        nodes = (
-            a.node(segment(VNI, b.address), engine="fastpath", queues=QUEUES),
-            b.node(segment(VNI, a.address), engine="fastpath", queues=QUEUES),
-        )
-        lab.start(*nodes)
-        yield Pair(lab, a, b, c1, c2, nodes)
+        yield python_pair(lab, "fastpath", {"queues": QUEUES})
 
 
 def times(node: Node) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vxlan.lab import Container, Host, Lab, Node, segment
@@ -42,12 +43,14 @@ def two_hosts(
     return a, b, c1, c2
 
 
-def python_pair(lab: Lab, engine: str, **keys: object) -> Pair:
-    """Both ends pyvxlan."""
+def python_pair(
+    lab: Lab, engine: str, vtep: Mapping[str, object] | None = None, **keys: object
+) -> Pair:
+    """Both ends pyvxlan; `vtep` and `keys` are of their [vtep] and their segment."""
     a, b, c1, c2 = two_hosts(lab)
     nodes = (
-        a.node(segment(VNI, b.address, **keys), engine=engine),
-        b.node(segment(VNI, a.address, **keys), engine=engine),
+        a.node(segment(VNI, b.address, **keys), engine=engine, **(vtep or {})),
+        b.node(segment(VNI, a.address, **keys), engine=engine, **(vtep or {})),
     )
     lab.start(*nodes)
     return Pair(lab, a, b, c1, c2, nodes)
