@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vxlan.config_lines import KeyPath, Wrong, line_of, show
-from vxlan.config_rules import check, each_once, family_problem
+from vxlan.config_rules import check, check_segments, each_once, family_problem
 from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP, Check
 from vxlan.config_values import node_name, remote, station
 from vxlan.echo import Behind
@@ -176,6 +176,20 @@ def from_flags(name: str | None = None, **flags: Any) -> NodeConfig:
         return _node(tables, name or f"vxlan{flags.get('vni')}", None)
     except Wrong as wrong:
         raise ConfigError(f"{_flag_of(wrong.path)}: {wrong}") from None
+
+
+def segment_of(table: Mapping[str, Any], vtep: VtepConfig) -> SegmentConfig:
+    """One segment from the keys of a [[segment]], as a running node is asked for it.
+
+    Raises ConfigError.
+    """
+    try:
+        segment = _segment(table, (), vtep)
+        check_segments((segment,))
+    except Wrong as wrong:
+        path = wrong.path[2:] if wrong.path[:1] == ("segment",) else wrong.path
+        raise ConfigError(f"{show(path)}: {wrong}".removeprefix(": ")) from None
+    return segment
 
 
 def _number(value: object) -> object:

@@ -15,17 +15,26 @@ if TYPE_CHECKING:
 
 def check(config: NodeConfig) -> None:
     """Raise Wrong for what contradicts itself."""
-    if not config.segments:
-        raise Wrong(("segment",), "there is no segment: add a [[segment]] with a vni")
-    segments = config.segments
+    vtep = config.vtep
+    if not (config.segments or vtep.local or vtep.dev):
+        raise Wrong(
+            ("segment",),
+            "there is no segment: add a [[segment]] with a vni, or set local or dev in [vtep] "
+            "for a node whose segments come by command",
+        )
+    check_segments(config.segments)
+    _local_addresses(vtep)
+    if not vtep.local and not vtep.dev and not any(s.all_remotes() for s in config.segments):
+        raise Wrong(("vtep",), "no address to send from: set local or dev")
+
+
+def check_segments(segments: tuple[SegmentConfig, ...]) -> None:
+    """Raise Wrong for segments that contradict themselves or each other."""
     each_once([segment.vni for segment in segments], ("segment",), "vni", "VNI")
     each_once([segment.tap for segment in segments], ("segment",), "tap", "the TAP")
     _bridges(segments)
     _room_for_ipv6(segments)
     _echoes(segments)
-    _local_addresses(config.vtep)
-    if not config.vtep.local and not config.vtep.dev and not any(s.all_remotes() for s in segments):
-        raise Wrong(("vtep",), "no address to send from: set local or dev")
 
 
 def each_once(values: list[Any], array: KeyPath, key: str, what: str) -> None:

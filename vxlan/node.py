@@ -42,7 +42,7 @@ from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
-from vxlan.node_segment import NodeSegment
+from vxlan.node_segment import FILE, NodeSegment
 from vxlan.overlay_mtu import misfit, paths
 from vxlan.tap import TapError
 from vxlan.underlay import Underlay, UnderlayError
@@ -184,9 +184,9 @@ class Node:
                 return problem
         return None
 
-    async def start_segment(self, config: SegmentConfig) -> None:
+    async def start_segment(self, config: SegmentConfig, owner: str = FILE) -> None:
         """Serve one more segment.  Raises TapError or NetdevError."""
-        segment = NodeSegment(config, self.engine, self.local, self._emit, self._probe_paths)
+        segment = NodeSegment(config, self.engine, self.local, self._emit, self._probe_paths, owner)
         await segment.start()
         self.segments[config.vni] = segment
         self._probe_paths()

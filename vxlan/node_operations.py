@@ -22,6 +22,7 @@ from vxlan.api_server import Operation
 from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_segment import NodeSegment
+from vxlan.node_segments import Segments
 from vxlan.overlay_mtu import misfit, paths
 from vxlan.wire import ZERO_MAC, mac_text
 
@@ -40,6 +41,7 @@ class Operations:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._segment_changes = Segments(node)
 
     def table(self) -> Mapping[str, Operation]:
         """Name -> operation, for vxlan/api_server.py."""
@@ -54,6 +56,8 @@ class Operations:
             "remote.show": self.remote_show,
             "remote.add": self.remote_add,
             "remote.del": self.remote_del,
+            "segment.add": self._segment_changes.add,
+            "segment.del": self._segment_changes.delete,
             "ping": self.ping,
             "reload": self.reload,
             "down": self.down,

@@ -10,7 +10,8 @@ Theory of operation
     restore   where applying fails all the same: back to the old one
 
 The old configuration is in force until the last step has succeeded.  Entries that
-were learned, and what was added by command, stay: the comparison is between files.
+were learned, and what was added by command (segments, too), stay: the comparison is
+between files.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from vxlan.api import ApiError
 from vxlan.config import ConfigError, NodeConfig, load
 from vxlan.config_rules import family_problem
 from vxlan.netdev import NetdevError, exists
+from vxlan.node_segment import FILE
 from vxlan.reload import Plan, compare, needs_restart
 from vxlan.tap import TapError
 
@@ -109,6 +111,10 @@ class Reloader:
                     raise ApiError(f"segment {segment.vni}: {problem}", "conflict")
         if problem := await self._node.misfits(wanted):
             raise ApiError(problem, "conflict")
+        for segment in plan.added:
+            if there := self._node.segments.get(segment.vni):
+                text = f"VNI {segment.vni} is taken by {there.owner}, who added it by command"
+                raise ApiError(f"{text}: choose another", "conflict")
         ours = {segment.config.tap for segment in self._node.segments.values()}
         for tap in {segment.tap for segment in wanted} - ours:
             if await asyncio.to_thread(exists, tap):
@@ -126,7 +132,8 @@ class Reloader:
     async def _restore(self) -> None:
         """Come back from wherever `_apply` stopped to the configuration in force."""
         config = self._node.config
-        there = tuple(segment.config for segment in self._node.segments.values())
+        segments = self._node.segments.values()
+        there = tuple(segment.config for segment in segments if segment.owner == FILE)
         half_way = NodeConfig(config.name, config.vtep, there)
         try:
             await self._apply(compare(half_way, config))

@@ -34,6 +34,9 @@ from vxlan.overlay_mtu import Limit, Path, smallest
 from vxlan.reload import static
 from vxlan.tap import Tap, TapError
 
+FILE = "config"
+"""The owner of the segments that the configuration file names."""
+
 FALLBACK_MTU = 1430
 """Where no path is known: what fits over IPv4 and IPv6 on Ethernet."""
 
@@ -53,8 +56,10 @@ class NodeSegment:
         local: tuple[str, ...],
         emit: Callable[[Event], None],
         on_ways: Callable[[], None],
+        owner: str = FILE,
     ) -> None:
         self.config = config
+        self.owner = owner
         self.engine = engine
         self.local = local
         self.began = time.monotonic()

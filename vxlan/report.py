@@ -74,6 +74,7 @@ def segment_json(segment: NodeSegment, ring: int) -> dict[str, Any]:
     counters.drops[Drop.FULL_RING] += ring
     return {
         "vni": config.vni,
+        "owner": segment.owner,
         "tap": config.tap,
         "bridge": config.bridge,
         "address": list(config.address),
