@@ -90,7 +90,8 @@ def inspect(bytes frame not None) -> tuple[int, int, int, int, int]:
     """l3, version, tos, ttl, flow of an inner frame.  Raises ValueError under 14 bytes."""
     if PyBytes_GET_SIZE(frame) < wire.ETH_HLEN:
         raise ValueError(f"{len(frame)} bytes are no Ethernet frame: it has at least 14")
-    cdef wire.Inner inner = wire.inspect(start_of(frame), PyBytes_GET_SIZE(frame))
+    cdef wire.Inner inner
+    wire.inspect(start_of(frame), PyBytes_GET_SIZE(frame), &inner)
     return inner.l3, inner.version, inner.tos, inner.ttl, inner.flow
 
 
@@ -98,7 +99,9 @@ def flow_hash(bytes frame not None) -> int:
     """The 32-bit hash of a frame's flow.  Raises ValueError under 14 bytes."""
     if PyBytes_GET_SIZE(frame) < wire.ETH_HLEN:
         raise ValueError(f"{len(frame)} bytes are no Ethernet frame: it has at least 14")
-    return wire.inspect(start_of(frame), PyBytes_GET_SIZE(frame)).flow
+    cdef wire.Inner inner
+    wire.inspect(start_of(frame), PyBytes_GET_SIZE(frame), &inner)
+    return inner.flow
 
 
 def source_port(uint32_t flow, uint16_t low, uint16_t high) -> int:

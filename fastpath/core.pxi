@@ -332,21 +332,21 @@ cdef class Core:
     def encap_into(self, uint32_t vni, list frames not None, bytearray room not None, double now) -> int:
         """Encapsulate frames into `room`, one datagram behind the other; the bytes written.
 
-        This is the data path and nothing else: no Python object is made for a packet.
-        Frames that are discarded or do not fit the path or the room are left out.
+        What a worker does for a frame, and nothing else: no Python object is made for it.
+        Left out are frames that are discarded or do not fit the path; the room ends it.
         """
         cdef tables.Segment *segment = self.segment(vni)
         cdef datapath.Verdict verdict
         cdef uint8_t *start = <uint8_t *>PyByteArray_AS_STRING(room)
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(room), length
         cdef Py_ssize_t at = 0
-        cdef object frame
+        cdef bytes frame
         for frame in frames:
             length = PyBytes_GET_SIZE(frame)
             if at + length + wire.VXLAN_HLEN > size:
                 break
             wire.vxlan_store(start + at, vni)
-            memcpy(start + at + wire.VXLAN_HLEN, <uint8_t *>PyBytes_AS_STRING(frame), length)
+            memcpy(start + at + wire.VXLAN_HLEN, start_of(frame), length)
             if datapath.encap_one(
                 self.state, 0, segment, start + at + wire.VXLAN_HLEN, length, length, now, &verdict
             ) == datapath.SEND:

@@ -150,7 +150,7 @@ cdef inline int encap_one(
     if verdict.count == 0:
         count_drop(tables, &segment.tally, slot, LOCAL, NO_TX_TARGET, 1)
         return DROPPED
-    inner = inspect(frame, length)
+    inspect(frame, length, &inner)
     verdict.flow = inner.flow
     verdict.l3 = inner.l3
     verdict.limit = limit_of(tables, segment, inner.l3, verdict.remotes, verdict.count)
@@ -251,7 +251,7 @@ cdef inline bint pass_on_congestion(uint8_t *frame, size_t length, uint8_t outer
     cdef uint8_t ecn
     if outer == 0:
         return True
-    inner = inspect(frame, length)
+    inspect(frame, length, &inner)
     if inner.version == 0:
         return True
     ecn = fastpath_ecn[inner.tos & ECN_MASK][outer]
@@ -336,6 +336,6 @@ cdef inline int judge(
 cdef inline void clamp_decap(
     Tables *tables, Segment *segment, int slot, uint8_t *frame, size_t length, uint32_t remote
 ) noexcept nogil:
-    clamp_in_place(
-        tables, segment, slot, frame, length, inspect(frame, length).l3, &remote, 1
-    )
+    cdef Inner inner
+    inspect(frame, length, &inner)
+    clamp_in_place(tables, segment, slot, frame, length, inner.l3, &remote, 1)

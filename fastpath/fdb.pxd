@@ -26,9 +26,9 @@ MACs are chosen by whoever forges frames, so the hash is seeded with a secret.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from atomic cimport load_u32, read_fence, store_u32, write_fence
 
@@ -131,26 +131,30 @@ cdef inline void fdb_free(Fdb *fdb) noexcept nogil:
 
 
 cdef inline uint64_t mac_number(const uint8_t *mac) noexcept nogil:
-    cdef uint64_t number = 0
-    memcpy(&number, mac, 6)
-    return number
+    """Its bytes as one number, by two loads: six copied into eight are waited for."""
+    cdef uint32_t first
+    cdef uint16_t last
+    memcpy(&first, mac, 4)
+    memcpy(&last, mac + 4, 2)
+    return <uint64_t>last << 32 | first
 
 
-cdef inline uint32_t fdb_slot(const Fdb *fdb, const uint8_t *mac) noexcept nogil:
-    cdef uint64_t mixed = (mac_number(mac) ^ fdb.seed) * 0x9E3779B97F4A7C15u
+cdef inline uint32_t fdb_slot(const Fdb *fdb, uint64_t number) noexcept nogil:
+    cdef uint64_t mixed = (number ^ fdb.seed) * 0x9E3779B97F4A7C15u
     mixed = (mixed ^ (mixed >> 32)) * 0xD6E8FEB86659FD93u
     return <uint32_t>(mixed >> 32) & fdb.mask
 
 
 cdef inline uint32_t fdb_find(const Fdb *fdb, const uint8_t *mac) noexcept nogil:
     """The place of an entry, or NONE.  Places in the index are stored plus one."""
-    cdef uint32_t slot = fdb_slot(fdb, mac)
+    cdef uint64_t wanted = mac_number(mac)
+    cdef uint32_t slot = fdb_slot(fdb, wanted)
     cdef uint32_t looked, place
     for looked in range(fdb.mask + 1):
         place = fdb.index[slot]
         if place == 0:
             return NONE
-        if memcmp(fdb.entries[place - 1].mac, mac, 6) == 0:
+        if mac_number(fdb.entries[place - 1].mac) == wanted:
             return place - 1
         slot = (slot + 1) & fdb.mask
     return NONE
@@ -186,7 +190,7 @@ cdef inline void fdb_end(Fdb *fdb) noexcept nogil:
 
 
 cdef inline void index_add(Fdb *fdb, uint32_t place) noexcept nogil:
-    cdef uint32_t slot = fdb_slot(fdb, fdb.entries[place].mac)
+    cdef uint32_t slot = fdb_slot(fdb, mac_number(fdb.entries[place].mac))
     while fdb.index[slot]:
         slot = (slot + 1) & fdb.mask
     fdb.index[slot] = place + 1
@@ -194,7 +198,7 @@ cdef inline void index_add(Fdb *fdb, uint32_t place) noexcept nogil:
 
 cdef inline void index_remove(Fdb *fdb, uint32_t place) noexcept nogil:
     """Take a place out, and move up those behind it that probed past it."""
-    cdef uint32_t hole = fdb_slot(fdb, fdb.entries[place].mac)
+    cdef uint32_t hole = fdb_slot(fdb, mac_number(fdb.entries[place].mac))
     cdef uint32_t at, home
     while fdb.index[hole] != place + 1:
         hole = (hole + 1) & fdb.mask
@@ -203,7 +207,7 @@ cdef inline void index_remove(Fdb *fdb, uint32_t place) noexcept nogil:
         at = (at + 1) & fdb.mask
         if fdb.index[at] == 0:
             break
-        home = fdb_slot(fdb, fdb.entries[fdb.index[at] - 1].mac)
+        home = fdb_slot(fdb, mac_number(fdb.entries[fdb.index[at] - 1].mac))
         if ((at - home) & fdb.mask) >= ((at - hole) & fdb.mask):
             fdb.index[hole] = fdb.index[at]
             hole = at

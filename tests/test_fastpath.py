@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vxlan import wire
+from vxlan.engine import Policy
+from vxlan.fdb import Remote
 
 fastpath: Any = pytest.importorskip(
     "vxlan._fastpath",
@@ -203,3 +205,52 @@ def test_less_than_an_ethernet_header_is_refused(look: str) -> None:
 def test_only_bytes_are_taken(look: str, value: object) -> None:
     with pytest.raises(TypeError):
         getattr(fastpath, look)(value)
+
+
+# -- frames in, datagrams in one buffer -----------------------------------------------
+
+
+def new_core(**policy: Any) -> Any:
+    from vxlan.fastengine import FastEngine
+
+    engine: Any = FastEngine(("192.0.2.1",), 4789)
+    engine.add_segment(42, Policy(**policy))
+    engine.add_remote(42, Remote("192.0.2.2", 4789), 0.0)
+    return engine
+
+
+def encapsulated(engine: Any, frames: list[bytes]) -> bytes:
+    return b"".join(one.payload for one in engine.encap(42, frames, 1.0))
+
+
+SOURCE = bytes.fromhex("02000000000b02000000000a0800")
+some_frames = st.lists(st.binary(max_size=80) | st.binary(max_size=80).map(SOURCE.__add__))
+
+
+@given(some_frames, st.booleans())
+def test_a_buffer_of_datagrams_is_what_encap_gives(frames: list[bytes], vlan_drop: bool) -> None:
+    policy = {"vlan": "drop" if vlan_drop else "carry"}
+    one, other = new_core(**policy), new_core(**policy)
+    room = bytearray(sum(map(len, frames)) + 8 * len(frames))
+    written = one.core.encap_into(42, frames, room, 1.0)
+    assert room[:written] == encapsulated(other, frames)
+    assert one.core.counters(42) == other.core.counters(42)
+
+
+def test_a_full_buffer_ends_the_batch_before_the_frame_that_does_not_fit() -> None:
+    engine = new_core()
+    frames = [SOURCE + bytes(46)] * 3
+    room = bytearray(2 * 68 + 67)
+    assert engine.core.encap_into(42, frames, room, 1.0) == 2 * 68
+    assert room[2 * 68 :] == bytes(67)
+
+
+def test_a_frame_beyond_the_path_is_left_out() -> None:
+    engine = new_core(mtu=1450)
+    room = bytearray(4000)
+    assert engine.core.encap_into(42, [SOURCE + bytes(1451), SOURCE + bytes(46)], room, 1.0) == 68
+
+
+def test_only_bytes_are_frames() -> None:
+    with pytest.raises(TypeError):
+        new_core().core.encap_into(42, [bytearray(60)], bytearray(100), 1.0)
