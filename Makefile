@@ -87,7 +87,8 @@ UNDER_SANITIZERS = cd $(SANITIZED) && rm -f report.* && \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:log_path=report UBSAN_OPTIONS=print_stacktrace=1:log_path=report \
 	PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 $(CURDIR)/$(BIN)/python
-OF_THE_EXTENSION := tests/test_fastpath.py tests/contract tests/test_differential.py \
+OF_THE_EXTENSION := tests/test_fastpath.py tests/test_clamp.py tests/test_fdb_batch.py \
+	tests/contract tests/test_differential.py \
 	tests/test_offload_fast.py tests/test_merge_fast.py
 SECONDS := 600
 

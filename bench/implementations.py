@@ -18,6 +18,7 @@ from vxlan.fdb import Remote, State
 
 VNI = 42
 BATCH = 64
+SPREAD = 16384
 SIZES = (64, 512, 1400, 8900)
 TABLES = (1, 1_000, 100_000, 1_000_000)
 PEER = Remote("192.0.2.2", 4789)
@@ -117,6 +118,17 @@ def struct_checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def struct_clamp(data: bytes, mtu: int) -> bytes:
+    """For a SYN over IPv4 whose only option is the MSS, and nothing else."""
+    if data[23] != 6 or not data[47] & 2 or data[54] != 2:
+        return data
+    (check,), (mss,) = struct.unpack_from("!H", data, 50), struct.unpack_from("!H", data, 56)
+    lower = min(mss, mtu - 40)
+    check = (~check & 0xFFFF) + (~mss & 0xFFFF) + lower
+    check = ~((check & 0xFFFF) + (check >> 16)) & 0xFFFF
+    return data[:50] + struct.pack("!H", check) + data[52:56] + struct.pack("!H", lower)
 
 
 def scapy_encap(frames: Sequence[bytes]) -> list[bytes]:

@@ -8,7 +8,7 @@ both sides hold agree is a test, too.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -109,7 +109,9 @@ def source_port(uint32_t flow, uint16_t low, uint16_t high) -> int:
     return wire.source_port(flow, low, high)
 
 
+include "clamp.pxi"
 include "core.pxi"
+include "fdb_batch.pxi"
 include "offload.pxi"
 include "worker_common.pxi"
 include "worker_trains.pxi"

@@ -80,6 +80,13 @@ def test_a_saved_suite_is_read(costs: list[memory.Cost]) -> None:
     assert [cost.entries for cost in costs if cost.job == "encap_to_many"] == [1, 1000]
 
 
+@pytest.mark.parametrize("word", ["by", "engine_name", "table"])
+def test_who_did_it_is_found_under_each_name(word: str, tmp_path: Path) -> None:
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps({"benchmarks": [saved("test_job[x]", 1.0, **{word: "fastpath"})]}))
+    assert memory.load(path)[0].by == "fastpath"
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text('{"rows": []}')
