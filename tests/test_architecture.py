@@ -36,7 +36,7 @@ LAYERS = {
     "compiled engine": "_fastpath fast*",
     "node": """
         config* node* api* attachment doctor* finding history local_address operations
-        overlay_mtu reload* report control*
+        metrics* overlay_mtu reload* report control*
     """,
     "faces": "bench* cli* lab* explain* plugins* __main__",
 }

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from vxlan.config_lines import KeyPath, Wrong, line_of, show
 from vxlan.config_rules import check, check_segments, each_once, family_problem
 from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP, Check
-from vxlan.config_values import node_name, remote, station
+from vxlan.config_values import Endpoint, node_name, remote, station
 from vxlan.echo import Behind
 from vxlan.engine import Policy
 from vxlan.fdb import Remote
@@ -41,6 +41,7 @@ class VtepConfig:
     srcport  the range of outer UDP source ports
     rcvbuf   bytes of the underlay socket's receive buffer; 0 = as much as allowed
     queues   workers of the fastpath, each with a queue of every TAP; 0 = by the cores
+    metrics  where Prometheus may ask for the counters; None: nowhere
     """
 
     local: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class VtepConfig:
     udp6zerocsumrx: bool = False
     rcvbuf: int = 0
     queues: int = 0
+    metrics: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

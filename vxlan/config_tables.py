@@ -47,6 +47,7 @@ VTEP: Mapping[str, Check | None] = {
     "udp6zerocsumrx": values.flag,
     "rcvbuf": lambda value: values.whole(value, 0, 1 << 30, "a number of bytes"),
     "queues": values.queues,
+    "metrics": values.endpoint,
 }
 
 SEGMENT: Mapping[str, Check | None] = {

@@ -11,6 +11,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from vxlan.clamp import MIN_MSS
@@ -39,6 +40,32 @@ def vni(value: object) -> int:
 def port(value: object) -> int:
     """A UDP port."""
     return whole(value, 1, 65535, "a UDP port")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address of this host and a TCP port to listen on."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+
+def endpoint(value: object) -> Endpoint:
+    """ "127.0.0.1:9479" or "[::1]:9479"; a port alone is one of the loopback address."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Endpoint("127.0.0.1", whole(value, 1, 65535, "a TCP port"))
+    parts = _HOST_PORT.fullmatch(text(value))
+    if parts is None:
+        raise ValueError(f"{value!r} has no port: write 127.0.0.1:9479")
+    try:
+        address = ipaddress.ip_address(parts["v6"] or parts["v4"])
+    except ValueError:
+        raise ValueError(f"{value!r} is no IP address with a port: write 127.0.0.1:9479") from None
+    return Endpoint(str(address), whole(int(parts["port"][:6]), 1, 65535, "a TCP port"))
 
 
 def port_range(value: object) -> tuple[int, int]:

@@ -38,6 +38,8 @@ from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote
 from vxlan.history import Chronicle
 from vxlan.local_address import NoAddress
+from vxlan.metrics import render
+from vxlan.metrics_server import MetricsError, MetricsServer
 from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
 from vxlan.node_operations import Operations
@@ -55,7 +57,9 @@ REVIEW_GAP = 0.5
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (ApiError, EngineUnavailable, NetdevError, NoAddress, TapError, UnderlayError)
+_REFUSALS = (
+    ApiError, EngineUnavailable, MetricsError, NetdevError, NoAddress, TapError, UnderlayError,
+)  # fmt: skip
 
 
 class NodeError(Exception):
@@ -72,8 +76,9 @@ class Node:
         self.local: tuple[str, ...] = ()
         self.segments: dict[int, NodeSegment] = {}
         self.began = time.monotonic()
+        self._operations = Operations(self)
         self._server = Server(
-            socket_path(config.name), Operations(self).table(), group=config.group
+            socket_path(config.name), self._operations.table(), group=config.group
         )
         self.chronicle = Chronicle(self._server.publish)
         self._stopped = asyncio.Event()
@@ -134,12 +139,14 @@ class Node:
             await self.start_segment(segment)
         self._start_engine(underlay, stack)
         self._start_watching(stack)
+        await self._start_metrics(stack)
         await self._server.serve()
         stack.callback(self._server.refuse_from_now, "the node is ending")
 
     def _drop_privileges(self) -> None:
-        keep = {capabilities.CAP_NET_ADMIN}
-        if min(self.config.vtep.dstport, self.config.vtep.srcport[0]) < 1024:
+        keep, vtep = {capabilities.CAP_NET_ADMIN}, self.config.vtep
+        ports = [vtep.dstport, vtep.srcport[0], *([vtep.metrics.port] if vtep.metrics else ())]
+        if min(ports) < 1024:
             keep.add(capabilities.CAP_NET_BIND_SERVICE)
         for problem in capabilities.keep_only(keep):
             log.debug("privileges: %s", problem)
@@ -174,6 +181,18 @@ class Node:
         log.info("engine %s (%s)", self.engine.info.name, self.engine.info.why)
         for sentence in self.engine.info.fallbacks:
             log.warning("%s", sentence)
+
+    async def _start_metrics(self, stack: AsyncExitStack) -> None:
+        where = self.config.vtep.metrics
+        if where is None:
+            return
+        server = MetricsServer(where.address, where.port, self._metrics)
+        await server.start()
+        stack.push_async_callback(server.close)
+        log.info("metrics: http://%s/metrics", where)
+
+    async def _metrics(self) -> str:
+        return render(await self._operations.show({}))
 
     async def misfits(self, segments: Sequence[SegmentConfig]) -> str | None:
         """The first segment whose MTU cannot be had, in words."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from vxlan.cli import output, session
+from vxlan.cli.drops import drop_text
 from vxlan.cli.errors import FAILED, Failure
 from vxlan.cli.options import json_option
 from vxlan.cli.output import Cell, Column
-from vxlan.cli.show import drop_text
 
 if TYPE_CHECKING:
     from vxlan.config import NodeConfig

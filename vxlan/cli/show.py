@@ -8,19 +8,37 @@ from typing import Any
 import click
 
 from vxlan.cli import output, remote, session
+from vxlan.cli.drops import drop_text
 from vxlan.cli.options import json_option, name_argument
 from vxlan.cli.output import Cell, Column, Page
-from vxlan.drop import Drop
+from vxlan.cli.watch import period_of, watch
 
 
 @click.command()
 @name_argument
+@click.option(
+    "--watch",
+    "period",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value="1",
+    callback=period_of,
+    help="Rates instead, again and again (each second).",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N rounds."
+)
 @json_option
-def show(name: str | None, as_json: bool) -> None:
+def show(name: str | None, period: float | None, count: int | None, as_json: bool) -> None:
     """Show a node: engine, segments, remotes, counters, drops with their remedy.
 
-    Without NAME all nodes that run are shown; --json shows one.
+    Without NAME all nodes that run are shown; --json and --watch show one.
     """
+    if period is not None:
+        watch(session.choose(name), period, count, as_json)
+        return
+    if count is not None:
+        raise click.UsageError("--count goes with --watch", click.get_current_context())
     if as_json:
         output.emit_json(session.call(session.choose(name), "show"))
         return
@@ -129,10 +147,3 @@ def _print_drops(page: Page, drops: dict[str, int], title: str) -> None:
 def _drop_row(name: str, count: int) -> output.Row:
     meaning, remedy = drop_text(name)
     return str(count), Cell(name, "warn"), meaning, remedy
-
-
-def drop_text(name: str) -> tuple[str, str]:
-    """Meaning and remedy; a node newer than this program may have other reasons."""
-    if name not in Drop.__members__:
-        return "a reason that this version does not know", "use the version that the node runs"
-    return Drop[name].meaning, Drop[name].remedy
