@@ -34,6 +34,8 @@ COMMANDS = [
     ["up"], ["down"], ["reload"], ["show"], ["monitor"], ["doctor"], ["fdb"], ["remote"],
     ["fdb", "show"], ["fdb", "add"], ["fdb", "replace"], ["fdb", "del"], ["fdb", "flush"],
     ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"],
+    ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
+    ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"],
 ]  # fmt: skip
 
 

@@ -57,8 +57,8 @@ def runtime_dir() -> Path:
 
 
 def socket_path(name: str) -> Path:
-    """The control socket of node `name`."""
-    return runtime_dir() / f"{name}.sock"
+    """The control socket of node `name`; a name with a slash is the socket's own path."""
+    return Path(name) if "/" in name else runtime_dir() / f"{name}.sock"
 
 
 def running() -> list[str]:

@@ -9,16 +9,25 @@ routes, MTU) is for the node to find out.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from vxlan.config_lines import KeyPath, Wrong, line_of, show
+from vxlan.config_lines import KeyPath, Wrong, show
+from vxlan.config_reading import (
+    ConfigError as ConfigError,
+)
+from vxlan.config_reading import (
+    array,
+    checked,
+    located,
+    tables_of,
+    text_of,
+    values,
+)
 from vxlan.config_rules import check, check_segments, each_once, family_problem
-from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP, Check
+from vxlan.config_tables import FLAGS, NODE, SEGMENT, STATIC, VTEP
 from vxlan.config_values import Endpoint, node_name, remote, station
 from vxlan.echo import Behind
 from vxlan.engine import Policy
@@ -26,10 +35,6 @@ from vxlan.fdb import Remote
 
 DIRECTORY = Path("/etc/pyvxlan")
 """Where `pyvxlan up NAME` looks for NAME.toml."""
-
-
-class ConfigError(Exception):
-    """One line: where, which key, what is wrong, what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +149,10 @@ def load(path: Path | str, name: str | None = None) -> NodeConfig:
     Raises ConfigError, also where the file cannot be read.
     """
     path = Path(path)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file: make it, or give the path of another") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
-    try:
-        tables = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    try:
-        return _node(tables, name or path.stem, path.resolve())
-    except Wrong as wrong:
-        where = f"{path}:{line_of(content, wrong.path)}: {show(wrong.path)}"
-        raise ConfigError(f"{where.removesuffix(': ')}: {wrong}") from None
+    content = text_of(path)
+    tables = tables_of(path, content)
+    with located(path, content):
+        return of_tables(tables, name or path.stem, path.resolve())
 
 
 def from_flags(name: str | None = None, **flags: Any) -> NodeConfig:
@@ -175,7 +168,7 @@ def from_flags(name: str | None = None, **flags: Any) -> NodeConfig:
             target = tables["vtep"] if table == "vtep" else tables["segment"][0]
             target[key] = _number(value)
     try:
-        return _node(tables, name or f"vxlan{flags.get('vni')}", None)
+        return of_tables(tables, name or f"vxlan{flags.get('vni')}", None)
     except Wrong as wrong:
         raise ConfigError(f"{_flag_of(wrong.path)}: {wrong}") from None
 
@@ -212,13 +205,14 @@ def _flag_of(path: KeyPath) -> str:
     return "--name" if keys == ["name"] else "flags"
 
 
-def _node(tables: Mapping[str, Any], name: str, path: Path | None) -> NodeConfig:
-    found = _values(tables, NODE, ())
-    checked_name = _checked(node_name, name, ("name",))
-    vtep = VtepConfig(**_values(tables.get("vtep", {}), VTEP, ("vtep",)))
+def of_tables(tables: Mapping[str, Any], name: str, path: Path | None = None) -> NodeConfig:
+    """A configuration from the tables of a file.  Raises Wrong, with the path of the key."""
+    found = values(tables, NODE, ())
+    checked_name = checked(node_name, name, ("name",))
+    vtep = VtepConfig(**values(tables.get("vtep", {}), VTEP, ("vtep",)))
     segments = tuple(
         _segment(table, ("segment", index), vtep)
-        for index, table in enumerate(_tables(tables, "segment", ()))
+        for index, table in enumerate(array(tables, "segment", ()))
     )
     config = NodeConfig(checked_name, vtep, segments, found.get("group"), path)
     check(config)
@@ -226,14 +220,14 @@ def _node(tables: Mapping[str, Any], name: str, path: Path | None) -> NodeConfig
 
 
 def _segment(table: Mapping[str, Any], path: KeyPath, vtep: VtepConfig) -> SegmentConfig:
-    found = _values(table, SEGMENT, path)
+    found = values(table, SEGMENT, path)
     if "vni" not in found:
         raise Wrong(path, "it has no vni: add the VXLAN Network Identifier")
     found.setdefault("tap", f"vxlan{found['vni']}")
     found["remotes"] = _remotes(found.get("remotes", ()), (*path, "remotes"), vtep, vtep.dstport)
     found["fdb"] = tuple(
         _static(entry, (*path, "fdb", index), vtep)
-        for index, entry in enumerate(_tables(table, "fdb", path))
+        for index, entry in enumerate(array(table, "fdb", path))
     )
     each_once([entry.mac for entry in found["fdb"]], (*path, "fdb"), "mac", "the MAC")
     segment = SegmentConfig(**found)
@@ -243,14 +237,14 @@ def _segment(table: Mapping[str, Any], path: KeyPath, vtep: VtepConfig) -> Segme
 
 
 def _static(table: Mapping[str, Any], path: KeyPath, vtep: VtepConfig) -> StaticEntry:
-    found = _values(table, STATIC, path)
+    found = values(table, STATIC, path)
     for key in ("mac", "dst"):
         if key not in found:
             raise Wrong(path, f"it has no {key}: an entry has a mac and a dst")
     remotes = _remotes(found["dst"], (*path, "dst"), vtep, found.get("port", vtep.dstport))
     if not remotes:
         raise Wrong((*path, "dst"), "it names no remote")
-    return StaticEntry(_checked(station, found["mac"], (*path, "mac")), remotes)
+    return StaticEntry(checked(station, found["mac"], (*path, "mac")), remotes)
 
 
 def _remotes(
@@ -259,7 +253,7 @@ def _remotes(
     remotes: dict[Remote, None] = {}
     for index, value in enumerate(values):
         here = (*path, index)
-        one = _checked(lambda value: remote(value, default_port), value, here)
+        one = checked(lambda value: remote(value, default_port), value, here)
         if one in remotes:
             raise Wrong(here, f"{one} is there twice: take one out")
         _reachable(one, here, vtep)
@@ -270,38 +264,3 @@ def _remotes(
 def _reachable(one: Remote, path: KeyPath, vtep: VtepConfig) -> None:
     if problem := family_problem(one.address, vtep.local):
         raise Wrong(path, problem)
-
-
-# -- tables and keys ---------------------------------------------------------------------
-
-
-def _tables(table: Mapping[str, Any], key: str, path: KeyPath) -> list[Mapping[str, Any]]:
-    found = table.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        header = show(tuple(part for part in (*path, key) if isinstance(part, str)))
-        raise Wrong((*path, key), f"it is not a list of tables: write [[{header}]]")
-    return found
-
-
-def _values(table: object, known: Mapping[str, Check | None], path: KeyPath) -> dict[str, Any]:
-    """The checked values of `table`; a key whose check is None is left to the caller."""
-    if not isinstance(table, dict):
-        raise Wrong(path, f"it is not a table: write [{show(path)}]")
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise Wrong((*path, key), f"no such key: {remedy}")
-    return {
-        key: _checked(known[key], value, (*path, key))
-        for key, value in table.items()
-        if known[key] is not None
-    }
-
-
-def _checked(check: Check | None, value: object, path: KeyPath) -> Any:
-    assert check is not None
-    try:
-        return check(value)
-    except ValueError as error:
-        raise Wrong(path, str(error)) from None

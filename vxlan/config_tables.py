@@ -6,12 +6,10 @@ of a list is checked there too where its message names its index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from vxlan import config_values as values
-
-Check = Callable[[object], Any]
+from vxlan.config_reading import Check
 
 
 def _addresses(value: object) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import click
 
-from vxlan.cli import bench, doctor, fdb, monitor, ping, remote, show, up
+from vxlan.cli import bench, doctor, fdb, lab, monitor, ping, remote, show, up
 from vxlan.cli.errors import Cli
 from vxlan.cli.options import verbosity_options, version
 
@@ -32,6 +32,7 @@ def cli() -> None:
     pyvxlan show               what runs, and what was dropped and why
     pyvxlan doctor             what this host lacks, and what to do about it
     pyvxlan bench --quick      how fast overlays are on this host
+    pyvxlan lab up FILE        hosts and overlays on this machine, to learn and to try
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such node runs.
     """
@@ -48,6 +49,7 @@ for _command in (
     ping.ping,
     doctor.doctor,
     bench.bench,
+    lab.lab,
 ):
     cli.add_command(_command)
 

@@ -23,8 +23,11 @@ def running() -> list[str]:
 def choose(name: str | None) -> str:
     """The node that is meant: the named one, or the only one that runs.
 
-    The path of a configuration names the node that `pyvxlan up PATH` made.
+    The path of a configuration names the node that `pyvxlan up PATH` made; the path of
+    a control socket names the node that listens there, as those of labs do.
     """
+    if name and "/" in name and name.endswith(".sock"):
+        return name
     if name:
         return Path(name).stem if "/" in name or name.endswith(".toml") else name
     nodes = running()

@@ -22,10 +22,13 @@ class Namespace:
     kernel sends neighbour and router solicitations whenever it likes.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, attach: bool = False) -> None:
+        """Make it; `attach`: it is there already, as in a lab that another process made."""
         self.name = name
-        netns.create(name)
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        if attach:
+            return
+        netns.create(name)
         self.sysctl("net/ipv6/conf/default/disable_ipv6", "1")
         self.sysctl("net/ipv6/conf/all/accept_dad", "0")
         self.sysctl("net/ipv6/conf/default/accept_dad", "0")

@@ -52,18 +52,48 @@ def _toml(value: object) -> str:
     return json.dumps(value)  # strings, integers, floats and booleans look the same in TOML
 
 
-def _environment() -> dict[str, str]:
-    """Ours, so that the node finds the very package that runs this lab."""
+def environment(runtime: Path | None = None) -> dict[str, str]:
+    """Ours, so that a node finds the very package that runs this lab.
+
+    `runtime` is where control sockets are, unless they are where ours are.
+    """
     here = str(Path(__file__).parents[2])
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here}
+    found = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here}
+    return found if runtime is None else {**found, "PYVXLAN_RUNTIME_DIR": str(runtime)}
 
 
-class Node:
+class NodeCalls:
+    """What can be asked of a node; `target` is its name, or the path of its control socket."""
+
+    target: str
+
+    def call(self, op: str, **arguments: Any) -> Any:
+        """One request to the control socket.  Raises api.ApiError."""
+        return api.call(self.target, op, **arguments)
+
+    def show(self) -> dict[str, Any]:
+        """What `pyvxlan show --json` prints."""
+        answer: dict[str, Any] = self.call("show")
+        return answer
+
+    def segment(self, vni: int) -> dict[str, Any]:
+        """The part of `show` about one VNI."""
+        segments: list[dict[str, Any]] = self.show()["segments"]
+        return next(segment for segment in segments if segment["vni"] == vni)
+
+    def fdb(self, vni: int) -> dict[str, dict[str, Any]]:
+        """The forwarding entries of a VNI by MAC, without the flood list."""
+        entries: list[dict[str, Any]] = self.call("fdb.show", vni=vni)
+        return {entry["mac"]: entry for entry in entries if entry["mac"] != "00:00:00:00:00:00"}
+
+
+class Node(NodeCalls):
     """One node process; made by `Host.up`.
 
     `flags` follow `python -m vxlan up`; without any, it reads `config_path`, which
-    `configure` writes.  `log_path` receives what it prints.
+    `configure` writes.  `log_path` receives what it prints.  With `own_runtime` its
+    control socket is in `directory` too, apart from those of other nodes.
     """
 
     def __init__(
@@ -72,8 +102,12 @@ class Node:
         name: str,
         flags: Sequence[str],
         directory: Path,
+        *,
+        own_runtime: bool = False,
     ) -> None:
         self.name = name
+        self._runtime = directory if own_runtime else None
+        self.target = str(directory / f"{name}.sock") if own_runtime else name
         self.config_path = directory / f"{name}.toml"
         self.log_path = directory / f"{name}.log"
         self._namespace = namespace
@@ -93,7 +127,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=_environment(),
+                env=environment(self._runtime),
             )
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
@@ -153,27 +187,6 @@ class Node:
     def _last_words(self) -> str:
         lines = self.log().strip().splitlines()
         return " / ".join(lines[-4:]) or "nothing"
-
-    # -- its control socket ----------------------------------------------------------
-
-    def call(self, op: str, **arguments: Any) -> Any:
-        """One request to the control socket.  Raises api.ApiError."""
-        return api.call(self.name, op, **arguments)
-
-    def show(self) -> dict[str, Any]:
-        """What `pyvxlan show --json` prints."""
-        answer: dict[str, Any] = self.call("show")
-        return answer
-
-    def segment(self, vni: int) -> dict[str, Any]:
-        """The part of `show` about one VNI."""
-        segments: list[dict[str, Any]] = self.show()["segments"]
-        return next(segment for segment in segments if segment["vni"] == vni)
-
-    def fdb(self, vni: int) -> dict[str, dict[str, Any]]:
-        """The forwarding entries of a VNI by MAC, without the flood list."""
-        entries: list[dict[str, Any]] = self.call("fdb.show", vni=vni)
-        return {entry["mac"]: entry for entry in entries if entry["mac"] != "00:00:00:00:00:00"}
 
     def configure(
         self, segments: Sequence[Mapping[str, object]], vtep: Mapping[str, object]

@@ -32,7 +32,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,17 +64,20 @@ def segment(
     return table | keys
 
 
-class _Station(Namespace):
-    """A namespace with one link to the outside and addresses on it."""
+class Station(Namespace):
+    """A namespace with one link to the outside and addresses on it (CIDR)."""
 
     link = LINK
 
-    def __init__(self, name: str, short: str, cidrs: Sequence[str]) -> None:
-        super().__init__(name)
+    def __init__(
+        self, name: str, short: str, cidrs: Sequence[str], *, attach: bool = False
+    ) -> None:
+        super().__init__(name, attach=attach)
         self.short = short
         self.addresses = tuple(str(ip_interface(cidr).ip) for cidr in cidrs)
         self._cidrs = cidrs
-        netdev.set_up("lo", netns=name)
+        if not attach:
+            netdev.set_up("lo", netns=name)
 
     @property
     def address(self) -> str:
@@ -104,7 +107,7 @@ class _Station(Namespace):
             netdev.add_address(LINK, cidr, netns=self.name)
 
 
-class Container(_Station):
+class Container(Station):
     """A station of the overlay: a namespace behind a host's bridge."""
 
     def __init__(
@@ -117,7 +120,7 @@ class Container(_Station):
         self._configure()
 
 
-class Host(_Station):
+class Host(Station):
     """A host of the underlay; made by `Lab.host`."""
 
     def __init__(
@@ -186,7 +189,8 @@ class Host(_Station):
     ) -> str:
         """The kernel's driver as the other end; the name of its device, "vxlanVNI"."""
         device = f"vxlan{vni}"
-        local = _same_family(self.addresses, remotes)
+        group = [options["remote"]] if "remote" in options else []
+        local = _same_family(self.addresses, [*group, *remotes])
         netdev.create_vxlan(device, vni, local=local, dstport=dstport, netns=self.name, **options)
         for remote in remotes:
             netdev.fdb_append(device, ZERO_MAC, remote, netns=self.name)
@@ -219,13 +223,20 @@ class Lab:
     Between namespaces the kernel leaves packets unsegmented and without checksums,
     as no wire would.  `wire=True` takes these shortcuts from the underlay links:
     whoever counts packets or compares rates wants that.
+
+    Files of the lab are in a temporary folder, unless `directory` names one: that one
+    is the caller's to remove.
     """
 
     _open: ClassVar[list[Lab]] = []
 
-    def __init__(self, name: str, *, wire: bool = False) -> None:
+    def __init__(self, name: str, *, wire: bool = False, directory: Path | None = None) -> None:
         self.prefix = f"{name}-{secrets.token_hex(2)}"
         self.wire = wire
+        self._given = directory
+        self.directory = directory or Path()
+        self._files = ExitStack()
+        self._kept = False
         self.nodes: list[Node] = []
         self._namespaces: list[Namespace] = []
 
@@ -235,8 +246,9 @@ class Lab:
         return tuple(cls._open)
 
     def __enter__(self) -> Lab:
-        self._directory = tempfile.TemporaryDirectory(prefix=f"{self.prefix}-")
-        self.directory = Path(self._directory.name)
+        if self._given is None:
+            made = tempfile.TemporaryDirectory(prefix=f"{self.prefix}-")
+            self.directory = Path(self._files.enter_context(made))
         self._open.append(self)
         try:
             self._plug_in_switch()
@@ -280,15 +292,22 @@ class Lab:
         for node in nodes:
             node.wait_ready()
 
+    def keep(self) -> None:
+        """Leave everything as it is, also when the `with` block ends and this process does."""
+        self._open.remove(self)
+        self._kept = True
+
     def close(self) -> None:
         """End the processes, remove the namespaces.  May be called twice."""
+        if self._kept:
+            return
         with _undisturbed():
             for node in self.nodes:
                 node.stop()
             while self._namespaces:
                 self._namespaces.pop().remove()
             self._remove_unfinished()
-            self._directory.cleanup()
+            self._files.close()
             with suppress(ValueError):
                 self._open.remove(self)
 

@@ -1,0 +1,196 @@
+"""`pyvxlan lab`: up, down, twice, side by side, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clirun import complaint, process, run
+from tests.topologies import PAIR, ROUTED
+from vxlan import netns
+from vxlan.lab import RunningLab, manage, processes, store, wait_until
+
+pytestmark = pytest.mark.namespaces
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Labs of these tests are written down here, and all removed at the end."""
+    folder = tmp_path_factory.mktemp("labs")
+    before = os.environ.get("PYVXLAN_LAB_DIR")
+    os.environ["PYVXLAN_LAB_DIR"] = str(folder / "run")
+    yield folder
+    for name in store.names():
+        manage.down(name)
+    if before is None:
+        del os.environ["PYVXLAN_LAB_DIR"]
+    else:
+        os.environ["PYVXLAN_LAB_DIR"] = before
+
+
+@pytest.fixture(scope="module")
+def pair(labs: Path) -> RunningLab:
+    """Two pyvxlan hosts, made by the command."""
+    return made(labs, PAIR)
+
+
+def made(labs: Path, text: str) -> RunningLab:
+    name = f"t-{secrets.token_hex(3)}"
+    path = labs / f"{name}.toml"
+    path.write_text(text)
+    result = run("lab", "up", str(path))
+    assert result.exit_code == 0, result.stderr
+    return RunningLab.load(name)
+
+
+def command(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    with process("lab", *words, **options) as child:
+        out, err = child.communicate(timeout=60)
+        return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+
+# -- it works ---------------------------------------------------------------------------
+
+
+def test_everybody_reaches_everybody(pair: RunningLab) -> None:
+    result = run("lab", "pingall", "--lab", pair.name, "--json")
+    ways = {(way["source"], way["target"]): way for way in json.loads(result.stdout)}
+    assert set(ways) == {("a", "b"), ("b", "a"), ("c1", "c2"), ("c2", "c1")}
+    assert all(way["rtt"] for way in ways.values()), result.stdout
+    assert result.exit_code == 0
+    assert ways["c1", "c2"]["vni"] == 42
+
+
+def test_up_twice_changes_nothing(pair: RunningLab, labs: Path) -> None:
+    before = [host.node.pid for host in pair.hosts.values()]
+    result = run("lab", "up", str(labs / f"{pair.name}.toml"))
+    assert result.exit_code == 0
+    assert "is up already" in result.stderr
+    assert [host.node.pid for host in RunningLab.load(pair.name).hosts.values()] == before
+
+
+def test_another_text_under_the_same_name_is_refused(pair: RunningLab, labs: Path) -> None:
+    other = labs / "other.toml"
+    other.write_text(ROUTED)
+    result = run("lab", "up", str(other), "--name", pair.name)
+    assert "another topology" in complaint(result, 1)
+    assert RunningLab.load(pair.name).whole
+
+
+def test_a_node_that_ended_is_seen_and_started_again(pair: RunningLab, labs: Path) -> None:
+    pair.hosts["a"].node.stop()
+    assert "node ended" in run("lab", "status", pair.name).stdout
+    result = run("lab", "up", str(labs / f"{pair.name}.toml"))
+    assert "started again: the node of a" in result.stderr
+    assert RunningLab.load(pair.name).silent_hosts() == []
+
+
+def test_status_as_json_is_the_whole_lab(pair: RunningLab) -> None:
+    (lab,) = json.loads(run("lab", "status", pair.name, "--json").stdout)
+    assert (lab["name"], lab["whole"]) == (pair.name, True)
+    host = lab["hosts"][0]
+    assert host["node"]["running"]
+    assert Path(host["node"]["socket"]).is_socket()
+    assert [one["name"] for one in host["containers"]] == ["c1"]
+    assert oct(Path(host["node"]["socket"]).parent.stat().st_mode)[-3:] == "700"
+    assert oct(store.directory(pair.name).stat().st_mode)[-3:] == "700"
+
+
+def test_a_command_runs_where_it_is_told_to(pair: RunningLab) -> None:
+    done = command("exec", "--lab", pair.name, "c1", "--", "ip", "-br", "address")
+    assert "10.42.0.11/16" in done.stdout
+    done = command("exec", "--lab", pair.name, "b", "--", "sh", "-c", "exit 7")
+    assert done.returncode == 7
+    done = command("exec", "--lab", pair.name, "b", "--", "no-such-command")
+    assert (done.returncode, done.stderr.count("\n")) == (127, 1)
+
+
+def test_pyvxlan_means_the_node_of_the_host_one_is_on(pair: RunningLab) -> None:
+    done = command("exec", "--lab", pair.name, "b", "--", "pyvxlan", "show", "--json")
+    assert json.loads(done.stdout)["pid"] == pair.hosts["b"].node.pid
+    done = command("exec", "--lab", pair.name, "c1", "--", "pyvxlan", "show")
+    assert done.returncode == 3
+    socket = pair.hosts["b"].node.target
+    assert json.loads(run("show", socket, "--json").stdout)["name"] == "b"
+
+
+def test_a_shell_says_where_it_is(pair: RunningLab) -> None:
+    with process("lab", "enter", "--lab", pair.name, "c2", stdin=subprocess.PIPE) as shell:
+        out, _ = shell.communicate("echo $PYVXLAN_LAB $PYVXLAN_PLACE\nip -br address\n", timeout=30)
+    assert f"{pair.name} c2" in out
+    assert "10.42.0.12/16" in out
+
+
+@pytest.mark.parametrize("words", [["exec", "zz", "--", "true"], ["enter", "zz"]])
+def test_a_host_that_is_not_there_is_one_line(pair: RunningLab, words: list[str]) -> None:
+    assert "has no host zz" in complaint(run("lab", words[0], "--lab", pair.name, *words[1:]), 1)
+
+
+def test_labs_that_are_not_up_are_one_line(labs: Path) -> None:
+    for words in (["pingall"], ["exec", "a", "--", "true"], ["enter", "a"], ["graph"]):
+        assert "no lab named nix is up" in complaint(
+            run("lab", words[0], "--lab", "nix", *words[1:]), 1
+        )
+    assert "no lab named nix is up" in complaint(run("lab", "status", "nix"), 1)
+
+
+# -- several, routed, with the kernel -----------------------------------------------------
+
+
+def test_a_second_lab_beside_the_first_and_both_go(pair: RunningLab, labs: Path) -> None:
+    other = made(labs, ROUTED)
+    assert [note for note in other.state["notes"] if "has no netem" not in note] == []
+    if {pair.name, other.name} == set(store.names()):
+        assert "several labs" in complaint(run("lab", "pingall"), 1)
+        assert "several labs" in complaint(run("lab", "down"), 2)
+    result = run("lab", "pingall", "--lab", other.name, "--timeout", "3")
+    assert result.exit_code == 0, result.stdout
+    assert "d1" in result.stdout
+    namespaces, nodes = other.namespaces, [one.node.pid for one in other.hosts.values()
+                                           if one.has_node]  # fmt: skip
+    assert len(namespaces) == 10
+    with other.containers["c1"].popen(["sleep", "600"]) as stray:
+        assert run("lab", "down", other.name).exit_code == 0
+        assert stray.wait(10) == -signal.SIGHUP
+    assert set(namespaces) & set(netns.names()) == set()
+    assert [pid for pid in nodes if pid and processes.of_pid(pid)] == []
+    assert not store.directory(other.name).exists()
+    assert RunningLab.load(pair.name).whole
+
+
+def test_down_of_nothing_is_no_error(labs: Path) -> None:
+    result = run("lab", "down", "nothing")
+    assert (result.exit_code, result.stderr) == (0, "no lab named nothing is up\n")
+
+
+def test_a_lab_that_cannot_be_made_leaves_nothing(labs: Path) -> None:
+    name = f"t-{secrets.token_hex(3)}"
+    path = labs / f"{name}.toml"
+    # a node refuses an MTU that its path does not carry
+    path.write_text(PAIR.replace("vni = 42", "vni = 42\nmtu = 1500"))
+    result = run("lab", "up", str(path))
+    assert "mtu 1500 does not fit" in complaint(result, 1)
+    assert not store.directory(name).exists()
+    assert [one for one in netns.names() if one.startswith(name)] == []
+
+
+def test_an_up_that_was_killed_is_cleared_away_by_down(labs: Path) -> None:
+    name = f"t-{secrets.token_hex(3)}"
+    path = labs / f"{name}.toml"
+    path.write_text(ROUTED)
+    with process("lab", "up", str(path)) as child:
+        wait_until(lambda: store.directory(name).joinpath("b/b.sock").exists(), 20, "a node")
+        child.kill()
+        child.wait()
+    assert [one for one in netns.names() if one.startswith(name)] != []
+    assert run("lab", "down", name).exit_code == 0
+    assert [one for one in netns.names() if one.startswith(name)] == []
+    assert not store.directory(name).exists()
