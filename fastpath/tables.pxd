@@ -61,7 +61,7 @@ cdef enum:
     UNBOUNDED = 0xFFFFFFFF
 
     COUNTS = 15
-    DROPS = 22
+    DROPS = 23
 
     # Drop
     HDR_TRUNC = 0
@@ -86,6 +86,7 @@ cdef enum:
     TAP_BUSY = 19
     TAP_DOWN = 20
     TAP_INVALID = 21
+    FAULT_INJECTED = 22
 
     # Count
     ENCAP_PACKETS = 0

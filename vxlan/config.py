@@ -47,6 +47,7 @@ class VtepConfig:
     rcvbuf   bytes of the underlay socket's receive buffer; 0 = as much as allowed
     queues   workers of the fastpath, each with a queue of every TAP; 0 = by the cores
     metrics  where Prometheus may ask for the counters; None: nowhere
+    faults   whether faults may be injected by command (vxlan/fault.py)
     """
 
     local: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class VtepConfig:
     rcvbuf: int = 0
     queues: int = 0
     metrics: Endpoint | None = None
+    faults: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ VTEP: Mapping[str, Check | None] = {
     "rcvbuf": lambda value: values.whole(value, 0, 1 << 30, "a number of bytes"),
     "queues": values.queues,
     "metrics": values.endpoint,
+    "faults": values.flag,
 }
 
 SEGMENT: Mapping[str, Check | None] = {

@@ -58,6 +58,8 @@ class Drop(IntEnum):
     TAP_BUSY = 19
     TAP_DOWN = 20
     TAP_INVALID = 21
+    # on purpose
+    FAULT_INJECTED = 22
 
     @property
     def meaning(self) -> str:
@@ -158,6 +160,10 @@ _TEXT: dict[Drop, tuple[str, str]] = {
     Drop.TAP_INVALID: (
         "the kernel refused the frame as invalid (EINVAL)",
         "the inner packet is malformed: look at it with a capture",
+    ),
+    Drop.FAULT_INJECTED: (
+        "a fault that was injected on purpose discarded it",
+        "`pyvxlan fault list` shows it, `pyvxlan fault clear` ends it",
     ),
 }
 

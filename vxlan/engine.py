@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vxlan.drop import Counters
     from vxlan.echo import Echoes
     from vxlan.event import Event
+    from vxlan.fault import Fault
     from vxlan.fdb import FdbEntry, Remote, State
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
@@ -43,6 +44,10 @@ MAX_QUEUES = 4
 
 class EngineUnavailable(Exception):
     """The engine that was asked for cannot run here; the text says why and what to do."""
+
+
+class FaultRefused(Exception):
+    """A fault cannot be injected here; the text says why and what to do."""
 
 
 class Datagram(NamedTuple):
@@ -113,6 +118,19 @@ class PathState(NamedTuple):
     phase: str
     answers: bool | None
     when: float
+
+
+class FaultState(NamedTuple):
+    """A fault in force: packets that matched it, and those that it hit.
+
+    began  monotonic seconds
+    """
+
+    number: int
+    fault: Fault
+    began: float
+    seen: int
+    hits: int
 
 
 @dataclass(slots=True)
@@ -214,6 +232,17 @@ class Engine(Protocol):
     def peers_up(self) -> Mapping[str, bool]:
         """Underlay address -> heard since the last error that named it."""
 
+    # -- trouble on purpose (vxlan/fault.py) ---------------------------------------
+
+    def fault_add(self, fault: Fault, now: float) -> int:
+        """Inject a fault from now on; its number.  Raises FaultRefused."""
+
+    def fault_clear(self, number: int | None) -> int:
+        """End one fault, or all; how many."""
+
+    def faults(self) -> list[FaultState]:
+        """The faults in force."""
+
     # -- the data path without input and output -----------------------------------
 
     def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
@@ -252,16 +281,21 @@ def choose_engine(
     local: Iterable[str],
     port: int,
     queues: int = 1,
+    *,
+    faults: bool = False,
 ) -> Engine:
     """An engine for a VTEP with the underlay addresses `local` and UDP port `port`.
 
-    "auto" takes the fastpath wherever it was built; the Python engine has one queue.
+    "auto" takes the fastpath wherever it was built, but the Python engine where faults
+    may be injected; that has one queue.
     Raises EngineUnavailable.
     """
     from vxlan.pyengine import PythonEngine
 
     if wanted == "python":
         return PythonEngine(local, port, why="asked for")
+    if wanted == "auto" and faults:
+        return PythonEngine(local, port, why="faults may be injected, which the fastpath cannot")
     fast = _fast_engine()
     if fast is None and wanted == "fastpath":
         raise EngineUnavailable(

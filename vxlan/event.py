@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     TOO_BIG = "too_big"  # a frame did not fit, and nobody could be told
     TAP_LOST = "tap_lost"  # the TAP was deleted or failed
     TAP_BACK = "tap_back"  # the TAP was made anew
+    FAULT = "fault"  # a fault was injected or ended on purpose
     UNDERLAY_ERROR = "underlay_error"  # an error of the underlay that names no remote
 
 

@@ -29,9 +29,18 @@ from typing import Any
 from vxlan import _fastpath, fit
 from vxlan.drop import Count, Counters, Drop
 from vxlan.echo import Echoes
-from vxlan.engine import Datagram, EngineInfo, Frame, PathState, Policy
+from vxlan.engine import (
+    Datagram,
+    EngineInfo,
+    FaultRefused,
+    FaultState,
+    Frame,
+    PathState,
+    Policy,
+)
 from vxlan.event import Event, EventKind, EventLog
 from vxlan.fastnames import Names, Side
+from vxlan.fault import Fault
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.segment import Segment
@@ -79,6 +88,17 @@ class FastTables:
         self._why_down: dict[int, str] = {}
         for address in self.local:
             self.core.set_own(self.names.peer(address))
+
+    # -- faults: for the engine that is there to be looked at ------------------------
+
+    def fault_add(self, fault: Fault, now: float) -> int:
+        raise FaultRefused('faults need engine = "python": this node runs the fastpath')
+
+    def fault_clear(self, number: int | None) -> int:
+        return 0
+
+    def faults(self) -> list[FaultState]:
+        return []
 
     # -- segments ------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ _LEVELS = {
     EventKind.TOO_BIG: logging.INFO,
     EventKind.TAP_LOST: logging.WARNING,
     EventKind.TAP_BACK: logging.INFO,
+    EventKind.FAULT: logging.WARNING,
     EventKind.UNDERLAY_ERROR: logging.WARNING,
 }
 

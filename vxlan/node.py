@@ -42,6 +42,7 @@ from vxlan.metrics import render
 from vxlan.metrics_server import MetricsError, MetricsServer
 from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
+from vxlan.node_faults import FaultOperations
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
 from vxlan.node_segment import FILE, NodeSegment
@@ -78,7 +79,9 @@ class Node:
         self.began = time.monotonic()
         self._operations = Operations(self)
         self._server = Server(
-            socket_path(config.name), self._operations.table(), group=config.group
+            socket_path(config.name),
+            {**self._operations.table(), **FaultOperations(self).table()},
+            group=config.group,
         )
         self.chronicle = Chronicle(self._server.publish)
         self._stopped = asyncio.Event()
@@ -155,7 +158,9 @@ class Node:
         """What arrives before the engine starts waits in the sockets."""
         vtep = self.config.vtep
         queues = vtep.queues or queues_for(len(os.sched_getaffinity(0)))
-        self.engine = choose_engine(vtep.engine, self.local, vtep.dstport, queues)
+        self.engine = choose_engine(
+            vtep.engine, self.local, vtep.dstport, queues, faults=vtep.faults
+        )
         if vtep.queues > self.engine.queues:
             self.engine.info.fallbacks.append(
                 f"queues {vtep.queues}: the {self.engine.info.name} engine has one"

@@ -48,6 +48,7 @@ from vxlan.event import Event, EventKind
 from vxlan.fdb import FdbEntry, Remote, State
 from vxlan.merge import merge
 from vxlan.offload import VNET_HLEN
+from vxlan.pyengine_faults import Injecting
 from vxlan.tap import Tap, TapLost
 from vxlan.vtep import Vtep
 
@@ -64,10 +65,11 @@ TICK = 0.25
 _vni_of = attrgetter("vni")
 
 
-class PythonEngine:
+class PythonEngine(Injecting):
     """The Engine contract (vxlan/engine.py) on `Vtep` and an event loop."""
 
     def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
+        super().__init__()
         self.vtep = Vtep(local, port)
         self.info = EngineInfo("python", why)
         self.queues = 1
@@ -179,7 +181,7 @@ class PythonEngine:
 
     def start(self, underlay: Underlay, on_events: OnEvents) -> None:
         self._loop = asyncio.get_running_loop()
-        self._underlay = underlay
+        self._start_faults(underlay)
         self._on_events = on_events
         self.info.granted.update(underlay.granted)
         self.info.fallbacks.extend(underlay.fallbacks)
@@ -207,6 +209,7 @@ class PythonEngine:
         if self._epoll is None:
             return
         self._ticking.cancel()
+        self._stop_faults()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._epoll = None
@@ -251,14 +254,18 @@ class PythonEngine:
             self._refused(vni, datagram.remote, why, now)
 
     def _drain_receiver(self, receiver: socket) -> None:
-        decap, now = self.vtep.decap, time.monotonic()
+        now = time.monotonic()
         for _ in range(BATCH):
             datagrams = self._underlay.receive(receiver)
             if not datagrams:
                 return
-            frames = [frame for one in datagrams if (frame := decap(one, now)) is not None]
-            for vni, group in groupby(frames, key=_vni_of):
-                self._deliver(vni, [frame.data for frame in group], datagrams[0].remote.address)
+            self._take(datagrams, now)
+
+    def _take(self, datagrams: Sequence[Datagram], now: float) -> None:
+        """Deliver datagrams of one source."""
+        frames = [frame for one in datagrams if (frame := self.vtep.decap(one, now)) is not None]
+        for vni, group in groupby(frames, key=_vni_of):
+            self._deliver(vni, [frame.data for frame in group], datagrams[0].remote.address)
 
     def _flush(self) -> None:
         """Send what the VTEP sends on its own account."""

@@ -12,6 +12,7 @@ from vxlan.drop import Counters, Drop
 from vxlan.event import Event
 from vxlan.fdb import FdbEntry, State
 from vxlan.history import remote_json, unix_time
+from vxlan.node_faults import faults_json
 from vxlan.wire import ZERO_MAC, mac_text
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def node_json(node: Node, ring: Mapping[int, int]) -> dict[str, Any]:
                 if (drops := counters.as_dict()["drops"])
             },
         },
+        "faults": faults_json(node.engine.faults()),
         "segments": [
             segment_json(segment, ring.get(vni, 0)) for vni, segment in node.segments.items()
         ],

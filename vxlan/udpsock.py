@@ -46,6 +46,7 @@ _IP_RECVERR = 11
 _IPV6_MTU_DISCOVER = 23
 _IPV6_RECVERR = 25
 _PMTUDISC_PROBE = 3
+_TRANSPARENT: dict[int, tuple[int, int]] = {AF_INET: (IPPROTO_IP, 19), AF_INET6: (IPPROTO_IPV6, 75)}
 
 DEFAULT_TTL = 64
 MAX_RCVBUF = 32 << 20
@@ -64,6 +65,7 @@ class UnderlayError(Exception):
 class SocketOptions:
     """What all sockets of an underlay have in common (words of ip-link(8), bytes).
 
+    transparent: an address that is not ours may be sent from (IP_TRANSPARENT, ip(7)).
     `refused` gathers, as keys of `CONSEQUENCE`, what the kernel did not take.
     """
 
@@ -72,6 +74,7 @@ class SocketOptions:
     udp6zerocsumrx: bool = False
     rcvbuf: int = 0
     gro: bool = False
+    transparent: bool = False
     refused: set[str] = field(default_factory=set)
 
     def apply(self, sock: socket, what: str, level: int, option: int, value: int | bytes) -> None:
@@ -192,6 +195,8 @@ def open_sender(address: str, port: int, options: SocketOptions) -> socket:
         options.apply(sock, "receive filter", SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
         (_set_sender6 if family == AF_INET6 else _set_sender4)(sock, options)
         set_buffer(sock, _SNDBUF, SO_SNDBUF, _SO_SNDBUFFORCE)
+        if options.transparent:
+            sock.setsockopt(*_TRANSPARENT[family], 1)
         sock.bind((address, port))
     except BaseException:
         sock.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import click
 
-from vxlan.cli import bench, doctor, fdb, lab, monitor, ping, remote, show, up
+from vxlan.cli import bench, doctor, fault, fdb, lab, monitor, ping, remote, show, up
 from vxlan.cli.errors import Cli
 from vxlan.cli.options import verbosity_options, version
 
@@ -47,6 +47,7 @@ for _command in (
     fdb.fdb,
     remote.remote,
     ping.ping,
+    fault.fault,
     doctor.doctor,
     bench.bench,
     lab.lab,

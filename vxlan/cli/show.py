@@ -9,6 +9,7 @@ import click
 
 from vxlan.cli import output, remote, session
 from vxlan.cli.drops import drop_text
+from vxlan.cli.fault import print_faults
 from vxlan.cli.options import json_option, name_argument
 from vxlan.cli.output import Cell, Column, Page
 from vxlan.cli.watch import period_of, watch
@@ -58,6 +59,9 @@ def _print_node(page: Page, node: dict[str, Any]) -> None:
     low, high = vtep["srcport"]
     page.fact("local", f"{', '.join(vtep['local'])} port {vtep['dstport']}")
     page.fact("srcport", f"{low}-{high}, chosen by the hash of the inner flow")
+    if node.get("faults"):
+        page.heading("  faults, injected on purpose")
+        print_faults(page, node["faults"])
     _print_drops(page, vtep["counters"]["drops"], "dropped before a segment was found")
     for segment in node["segments"]:
         page.gap()

@@ -1,0 +1,140 @@
+"""Faults in the Python engine: put between it and its underlay, and their clock.
+
+Theory of operation
+===================
+
+    no fault     _underlay is the Underlay that `start` was given
+    a fault      _underlay is a FaultInjector around it        vxlan/middleware.py
+
+The engine sends and receives through `_underlay` and knows no more, so a node without
+faults does not even ask whether there are any.  What is held back comes out by `_ring`,
+which an alarm of the event loop calls at the time that vxlan/faults.py named.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import AbstractEventLoop, Handle
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vxlan.drop import Drop
+from vxlan.engine import Datagram, FaultRefused, FaultState
+from vxlan.fault import Fault, Kind, vni_of
+from vxlan.faults import Faults
+from vxlan.fdb import Remote
+from vxlan.middleware import FaultInjector, UnderlayPort
+from vxlan.vtep import Vtep
+
+if TYPE_CHECKING:
+    from vxlan.underlay import Underlay
+
+
+class Injecting:
+    """The part of PythonEngine that injects faults; the surroundings of `Faults`."""
+
+    vtep: Vtep
+    _loop: AbstractEventLoop
+    _underlay: UnderlayPort
+
+    def __init__(self) -> None:
+        self._faults = Faults(self)
+        self._injector: FaultInjector | None = None
+        self._alarm: Handle | None = None
+        self._alarm_due = 0.0
+
+    # -- the Engine contract ------------------------------------------------------------
+
+    def fault_add(self, fault: Fault, now: float) -> int:
+        if self._injector is None:
+            raise FaultRefused("the engine does not run: faults begin after its start")
+        if fault.kind is Kind.FORGE_SOURCE and fault.side != "decap":
+            self._injector.open_forger(fault.source)
+        number = self._faults.add(fault, now)
+        self._underlay = self._injector
+        return number
+
+    def fault_clear(self, number: int | None) -> int:
+        cleared = self._faults.clear(number)
+        self._step_aside()
+        return cleared
+
+    def faults(self) -> list[FaultState]:
+        return self._faults.states()
+
+    # -- the surroundings of faults -----------------------------------------------------
+
+    def count_fault(self, vni: int | None, address: str) -> None:
+        segment = None if vni is None else self.vtep.segments.get(vni)
+        (segment or self.vtep).tally.drop(Drop.FAULT_INJECTED, address)
+
+    def flooded(self, vni: int) -> Sequence[Remote]:
+        segment = self.vtep.segments.get(vni)
+        return segment.flood_list if segment is not None else ()
+
+    def wake(self, due: float) -> None:
+        """Ring at the earliest of the times that are asked for."""
+        if self._alarm is None or due < self._alarm_due:
+            self._silence()
+            self._alarm_due = due
+            self._alarm = self._loop.call_later(max(0.0, due - time.monotonic()), self._ring)
+
+    # -- in the loop ---------------------------------------------------------------------
+
+    def _start_faults(self, underlay: Underlay) -> None:
+        self._underlay = underlay
+        self._injector = FaultInjector(underlay, self._faults)
+
+    def _stop_faults(self) -> None:
+        self._silence()
+        if self._injector is not None:
+            self._injector.close()
+            self._injector = None
+
+    def _step_aside(self) -> None:
+        """Out of the way when nothing is to be done any more."""
+        if self._injector is not None and not self._faults:
+            self._injector.close()
+            self._underlay = self._injector.port
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._injector is None:
+            return
+        now = time.monotonic()
+        arrived, refused = self._injector.release(now)
+        for datagram, why in refused:
+            self._refused_late(datagram, why, now)
+        for datagram in arrived:
+            self._take([datagram], now)
+        self._read_errors()
+        self._flush()
+        self._report()
+        self._step_aside()
+
+    def _refused_late(self, datagram: Datagram, why: Drop, now: float) -> None:
+        vni = vni_of(datagram.payload)
+        if vni is not None and vni in self.vtep.segments:
+            self._refused(vni, datagram.remote, why, now)
+
+    # -- what the engine has -------------------------------------------------------------
+
+    def _take(self, datagrams: Sequence[Datagram], now: float) -> None:
+        raise NotImplementedError
+
+    def _refused(self, vni: int, remote: Remote, why: Drop, now: float) -> None:
+        raise NotImplementedError
+
+    def _read_errors(self) -> None:
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        raise NotImplementedError
+
+    def _report(self) -> None:
+        raise NotImplementedError
