@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vxlan.netns import NetdevError, index_of, name_of, netlink
 
 _NUD_PERMANENT = 0x80
+_NUD_NOARP = 0x40
 _NTF_SELF = 0x02
 
 
@@ -230,6 +231,15 @@ def add_neighbour(name: str, address: str, mac: bytes, netns: str | None = None)
             state=_NUD_PERMANENT,
             family=socket.AF_INET6 if ":" in address else socket.AF_INET,
         )
+
+
+def flush_neighbours(name: str, netns: str | None = None) -> None:
+    """Forget all that was learned by asking: the next packet to each neighbour asks again."""
+    with netlink(netns, f"link {name}: flush neighbours") as session:
+        index = index_of(session, name)
+        for message in session.get_neighbours(ifindex=index):
+            if not message["state"] & (_NUD_PERMANENT | _NUD_NOARP):
+                session.neigh("del", dst=message.get_attr("NDA_DST"), ifindex=index)
 
 
 def fdb(name: str, netns: str | None = None) -> list[Fdb]:

@@ -31,41 +31,49 @@ _PACKET_STATISTICS = 6
 _PACKET_AUXDATA = 8
 _SO_RCVBUFFORCE = 33
 _PACKET_OUTGOING = 4
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("=qq")  # seconds, nanoseconds
 _TP_STATUS_VLAN_VALID = 1 << 4
 _AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
+_CONTROL = socket.CMSG_SPACE(_AUXDATA.size) + socket.CMSG_SPACE(_TIMESPEC.size)
 _LONGEST = 1 << 17
 _BUFFER = 32 << 20
 
 
 class Captured(NamedTuple):
-    """One frame with its Ethernet header, as it passed the interface."""
+    """One frame with its Ethernet header, as it passed the interface.
+
+    `when` is the kernel's time of that, in seconds since 1970.
+    """
 
     direction: Literal["in", "out"]
     data: bytes
+    when: float = 0.0
 
 
 class Sniffer:
     """Frames that pass one interface, in both directions.
 
     Closed by `close`, by leaving its `with` block, or by the lab that owns the
-    namespace.
+    namespace.  `buffer` is how many bytes wait at most until they are taken out.
     """
 
-    def __init__(self, namespace: Namespace, interface: str) -> None:
+    def __init__(self, namespace: Namespace, interface: str, buffer: int = _BUFFER) -> None:
         self.interface = interface
         self.lost = 0
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.bind((interface, _ETH_P_ALL))
         self._socket.setblocking(False)
         self.clear()
 
-    def packets(self) -> list[Captured]:
-        """Take out what came since the last call, oldest first."""
+    def packets(self, most: int | None = None) -> list[Captured]:
+        """Take out what came since the last call, oldest first; no more than `most` at once."""
         found: list[Captured] = []
         with suppress(BlockingIOError):
-            while True:
+            while most is None or len(found) < most:
                 found.append(self._receive())
         self._note_losses()
         return found
@@ -84,6 +92,10 @@ class Sniffer:
 
         return wait_until(first, timeout, f"{what} on {self.interface}")
 
+    def fileno(self) -> int:
+        """The descriptor to wait for, in select and its like."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
@@ -95,11 +107,15 @@ class Sniffer:
         self.close()
 
     def _receive(self) -> Captured:
-        data, control, _, sender = self._socket.recvmsg(_LONGEST, socket.CMSG_SPACE(_AUXDATA.size))
+        data, control, _, sender = self._socket.recvmsg(_LONGEST, _CONTROL)
+        when = 0.0
         for level, kind, value in control:
             if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
                 data = _with_tag(data, value)
-        return Captured("out" if sender[2] == _PACKET_OUTGOING else "in", data)
+            elif (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+                seconds, nanoseconds = _TIMESPEC.unpack(value)
+                when = seconds + nanoseconds / 1e9
+        return Captured("out" if sender[2] == _PACKET_OUTGOING else "in", data, when)
 
     def _note_losses(self) -> None:
         raw = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)

@@ -1,0 +1,214 @@
+"""`pyvxlan lab view` in a real browser: packets travel, tables fill, keys work."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.browser import MISSING, Browser
+from vxlan import netdev
+from vxlan.lab import Lab
+from vxlan.lab.view import PageServer, example, show
+
+pytestmark = [
+    pytest.mark.namespaces,
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or "a browser is here"),
+]
+
+RECORD = """
+window.said = [];
+new MutationObserver(() => window.said.push(document.getElementById("say").innerText))
+    .observe(document.getElementById("say"), {childList: true});
+window.wrapped = new Set();
+new MutationObserver(() => {
+    for (const token of document.querySelectorAll(".token.wrapped .tag"))
+        window.wrapped.add(token.textContent);
+}).observe(document.getElementById("stage"), {subtree: true, attributes: true});
+"""
+LIVE = "document.getElementById('link').textContent === 'live' && page_is_drawn()"
+DRAWN = "window.page_is_drawn = () => document.querySelectorAll('#stage .vtep').length === 3;"
+
+
+@dataclass(frozen=True)
+class World:
+    lab: Lab
+    server: PageServer
+    browser: Browser
+
+
+@pytest.fixture(scope="module")
+def shown() -> Iterator[World]:
+    with Lab("view", wire=True) as lab:
+        example.furnish(lab)
+        with show(lab, port=0) as server, Browser() as browser:
+            yield World(lab, server, browser)
+
+
+@pytest.fixture
+def world(shown: World) -> World:
+    """The page, freshly loaded, of a lab that has learned nothing."""
+    open_page(shown.browser, shown.server.url)
+    shown.browser.js("document.getElementsByName('speed')[2].value = 40")
+    shown.browser.press("3", "f")
+    shown.browser.wait("document.getElementById('note').innerText.includes('forgotten')")
+    shown.browser.js(RECORD)
+    return shown
+
+
+def open_page(browser: Browser, url: str) -> None:
+    browser.open(url)
+    browser.js(DRAWN)
+    browser.wait(LIVE)
+
+
+def fdb(host: str) -> str:
+    return f"document.querySelector('#fdb-{host} tbody').innerText"
+
+
+def heard(browser: Browser, words: str) -> None:
+    browser.wait(f"window.said.some(said => said.includes({words!r}))")
+
+
+def test_it_loads_without_complaint_and_asks_nobody_else(world: World) -> None:
+    assert world.browser.complaints() == []
+    asked = [url for url in world.browser.requests() if not url.startswith("chrome:")]
+    outside = [url for url in asked if not url.startswith((world.server.url, "data:"))]
+    assert asked
+    assert outside == []
+
+
+def test_a_ping_travels_hop_by_hop_and_the_tables_fill(world: World) -> None:
+    browser = world.browser
+    browser.click("#ping button")
+    for words in (
+        "c1 sends 42 bytes to everybody.",
+        "The VTEP of a wraps it: VNI 42, 50 bytes more, to b (192.0.2.2).",
+        "b receives it at its link, 92 bytes.",
+        "The VTEP of b takes 50 bytes of outer headers off.",
+        "b learns: c1 is behind a 192.0.2.1.",
+        "a learns: c2 is behind b 192.0.2.2.",
+        "c1 sends 98 bytes to c2.",
+        "c1 receives it.",
+    ):
+        heard(browser, words)
+    assert browser.js("return [...window.wrapped]") == ["VNI 42"]
+    for host, station in (("a", "c2"), ("b", "c1"), ("c", "c1")):
+        browser.wait(f"{fdb(host)}.includes('{station}')")
+    words = [line.split("\n")[0] for line in browser.text("#packets").split("\n\n")]
+    listed = browser.js(
+        "return [...document.querySelectorAll('#packets .word')].map(one => one.textContent)"
+    )
+    assert listed[-4:] == ["answer", "ping", "ARP!", "ARP?"], words
+    assert "answer after" in browser.text("#note")
+
+
+def test_headers_unfold_while_it_is_wrapped(world: World) -> None:
+    browser = world.browser
+    names = "[...document.querySelectorAll('#layers > li:not(.leave)')].map(i => i.dataset.layer)"
+    browser.press("2", "p")
+    outer = ["Ethernet", "IPv4", "UDP", "VXLAN", "Ethernet", "ARP"]
+    browser.wait(f"{names}.join() === '{','.join(outer)}'")
+    browser.press(" ")
+    assert "VNI" in browser.text("#layers li.vxlan table")
+    assert "50 of outer headers" in browser.text("#strip-text")
+    browser.press(" ", "3")
+    browser.wait(f"{names}.join() === 'Ethernet,IPv4,ICMP,payload'")
+
+
+def test_the_whole_page_obeys_the_keyboard(world: World) -> None:
+    browser = world.browser
+    browser.press(" ", "p")
+    browser.wait("document.getElementById('waiting').textContent.startsWith('4')")
+    assert browser.js("return window.said.length") == 0
+    browser.press("Right")
+    heard(browser, "c1 sends 42 bytes to everybody.")
+    browser.press("Right")
+    heard(browser, "The bridge of a copies it")
+    assert browser.js("return window.said.length") == 2
+    browser.press("?")
+    browser.wait("document.getElementById('help-text').open")
+    browser.press("Escape")
+    browser.wait("!document.getElementById('help-text').open")
+    before = browser.js("return document.documentElement.dataset.theme")
+    browser.press("d")
+    assert browser.js("return document.documentElement.dataset.theme") != before
+    browser.press("d", "n", " ")
+    browser.wait("document.getElementById('waiting').textContent === ''")
+    browser.press("Tab")
+    assert browser.js("return document.activeElement !== document.body")
+
+
+def test_a_flapped_mac_moves_and_comes_back(world: World) -> None:
+    browser = world.browser
+    browser.press("p")
+    browser.wait(f"{fdb('a')}.includes('192.0.2.2')")
+    browser.click("#flap button")
+    browser.wait(f"{fdb('a')}.includes('moved') && {fdb('a')}.includes('192.0.2.3')")
+    heard(browser, "a believes that c2 moved: it is behind c 192.0.2.3 now.")
+
+
+def test_a_narrow_wire_is_drawn_and_is_real(world: World) -> None:
+    browser, switch = world.browser, world.lab.switch.name
+    browser.js("document.querySelector('#shrink [name=host]').value = 'b'")
+    browser.press("s")
+    browser.wait("document.querySelector('.wire.narrow')")
+    assert netdev.link("b", switch).mtu == 1300
+    browser.js("document.querySelector('#shrink [name=mtu]').value = '1500'")
+    browser.press("s")
+    browser.wait("!document.querySelector('.wire.narrow')")
+    assert netdev.link("b", switch).mtu == 1500
+
+
+STRANGER = b"""<!doctype html><link rel="icon" href="data:,"><form method="post"></form><script>
+const target = location.hash.slice(1);
+fetch(target, {method: "POST", mode: "no-cors", body: "{}"})
+    .finally(() => { document.title = "tried"; });
+</script>"""
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A page from elsewhere that was told the token, and clicks by itself."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(STRANGER)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_page_of_another_origin_can_do_nothing(world: World) -> None:
+    told = world.server.feed.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
+        world.browser.open(f"http://127.0.0.1:{other.server_port}/#{world.server.url}do/forget")
+        world.browser.wait("document.title === 'tried'")
+        other.shutdown()
+    world.server.feed.leave(told)
+    assert not any("forgotten" in message for message in iter(lambda: told.take(0.1), ""))
+    open_page(world.browser, world.server.url)
+    world.browser.press("f")
+    world.browser.wait("document.getElementById('note').innerText.includes('forgotten')")
+
+
+def test_wires_are_widened_again_and_the_port_is_closed(lab: Lab) -> None:
+    lab.host("a", "192.0.2.1/24").container("c1", "10.42.0.11/16")
+    with show(lab, port=0) as server:
+        body = b'{"host": "a", "mtu": 1400}'
+        origin = server.url.rsplit("/", 2)[0]
+        headers = {"Origin": origin, "Content-Type": "application/json"}
+        url = f"{server.url}do/shrink"
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5) as said:
+            assert b"silently loses" in said.read()
+        assert netdev.link("a", lab.switch.name).mtu == 1400
+    assert netdev.link("a", lab.switch.name).mtu == 1500
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(server.url, timeout=5)

@@ -1,0 +1,49 @@
+"""A page for the class: a lab drawn, and its packets followed hop by hop.
+
+    scene      what there is, and where packets are seen
+    identity   the same packet at two interfaces
+    journey    sightings become journeys
+    story      a journey in words and layers
+    watch      look at the lab, tell the feed
+    feed       messages to every open page
+    actions    what a click does
+    server     HTTP on 127.0.0.1
+    page/      HTML, CSS and JavaScript, as the browser gets them
+    example    a lab to begin with
+
+`show` puts them together; `pyvxlan lab view` is its command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vxlan.lab.topology import Lab
+from vxlan.lab.view.actions import Actions
+from vxlan.lab.view.feed import Feed
+from vxlan.lab.view.scene import scene_of
+from vxlan.lab.view.server import PORT, PageServer
+from vxlan.lab.view.watch import Watcher
+
+__all__ = ["PORT", "PageServer", "show"]
+
+
+@contextmanager
+def show(lab: Lab, port: int = PORT) -> Iterator[PageServer]:
+    """Serve the page of a running lab while the block runs.
+
+    `port` 0 takes any that is free.  Raises LabError if the port is taken.
+    """
+    feed, scene = Feed(), scene_of(lab)
+    actions = Actions(scene, feed)
+    server = PageServer(feed, actions.do, port)
+    watcher = Watcher(scene, feed)
+    watcher.start()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        watcher.stop()
+        actions.undo()

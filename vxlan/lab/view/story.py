@@ -1,0 +1,202 @@
+"""A journey in words and layers, as the page tells it.
+
+For each step one sentence says what happened since the step before.  It says what was
+seen, and no more: that a frame went to every remote is seen by its copies.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from vxlan import wire
+from vxlan.lab.dissect import Header, dissect
+from vxlan.lab.view.journey import Journey, Step
+from vxlan.lab.view.scene import Scene
+
+MOST_OCTETS = 64
+"""Octets of one field that are sent to the page."""
+
+
+class Names:
+    """Who is meant by an address: "c1" by its MAC, "a" by 192.0.2.1."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._by_mac = {one.mac: one.name for one in scene.containers}
+        self._by_address = {at: host.name for host in scene.hosts for at in host.addresses}
+        self._stations = {one.name: one for one in scene.containers}
+
+    def mac(self, mac: bytes) -> str:
+        """The name of a station, or its MAC."""
+        if mac == wire.BROADCAST:
+            return "everybody"
+        text = wire.mac_text(mac)
+        return self._by_mac.get(text, f"a group ({text})" if mac[0] & 1 else text)
+
+    def host(self, address: bytes) -> str:
+        """The name of a host with its address."""
+        text = str(ip_address(address))
+        name = self._by_address.get(text)
+        return f"{name} ({text})" if name else text
+
+    def meant(self, station: str, frame: bytes) -> bool:
+        """Whether a frame that a station received is for it; a question for one is for one."""
+        known = self._stations.get(station)
+        if known is None or not frame[0] & 1:
+            return known is not None and wire.mac_text(frame[:6]) == known.mac
+        if wire.ethertype_at(frame)[0] != wire.ETH_P_ARP or len(frame) < 42:
+            return True
+        sender, target = frame[28:32], frame[38:42]
+        return sender == target or str(ip_address(target)) in known.addresses
+
+
+def layers(frame: bytes, port: int) -> list[dict[str, Any]]:
+    """The headers of a frame, outermost first."""
+    return [
+        {
+            "name": header.name,
+            "depth": header.depth,
+            "length": header.length,
+            "brief": brief(header),
+            "fields": [
+                [field.name, field.raw[:MOST_OCTETS].hex(" "), field.meaning]
+                for field in header.fields
+            ],
+        }
+        for header in dissect(frame, port)
+    ]
+
+
+def brief(header: Header) -> str:
+    """What matters most of a header, on one line."""
+    said = {field.name: field.meaning for field in header.fields}
+    match header.name:
+        case "Ethernet" | "IPv4" | "IPv6":
+            return f"{said['source']} → {said['destination']}"
+        case "UDP" | "TCP":
+            return f"port {said['source port']} → {said['destination port']}"
+        case "VXLAN":
+            return f"VNI {said['VNI']}" if said["flags"].startswith("I") else "no VNI"
+        case "ARP":
+            return _arp(said)
+        case "ICMP" | "ICMPv6":
+            number = f", number {said['sequence']}" if said["type"].startswith("echo") else ""
+            return (said["type"] or "a message about the network") + number
+    return said.get("data", "")
+
+
+def _arp(said: dict[str, str]) -> str:
+    if said["operation"] == "who has?":
+        return f"who has {said['target address']}? tell {said['sender address']}"
+    return f"{said['sender address']} is at {said['sender MAC']}"
+
+
+_WORDS = {"echo request": "ping", "echo reply": "answer"}
+
+
+def title(journey: Journey, port: int) -> tuple[str, str]:
+    """A word for the packet's label, and what it says on one line."""
+    first = journey.steps[0]
+    headers = dissect(first.frame, port)
+    if not journey.overlay and first.outer is not None:
+        return "probe", "a path probe: between VTEPs, for no station"
+    inner = [header for header in headers if header.name != "payload"][-1]
+    word = inner.name
+    if inner.name == "ARP":
+        word = "ARP?" if inner.fields[1].meaning == "who has?" else "ARP!"
+    elif inner.name in ("ICMP", "ICMPv6"):
+        word = _WORDS.get(inner.fields[0].meaning, "ICMP")
+    between = next((one for one in reversed(headers) if one.name in ("IPv4", "IPv6")), None)
+    return word, brief(inner) + (f", {brief(between)}" if between and between is not inner else "")
+
+
+def say(journey: Journey, number: int, names: Names) -> str:
+    """What happened between the step before and this one."""
+    step = journey.steps[number]
+    before = journey.steps[step.before] if step.before is not None else None
+    owner = step.stop.owner
+    match step.stop.kind, step.direction:
+        case "station", "out":
+            return f"{owner} sends {len(step.frame)} bytes to {names.mac(step.frame[:6])}."
+        case "tap", "out":
+            how = "copies it to every port, also" if step.frame[0] & 1 else "hands it"
+            return f"The bridge of {owner} {how} to {step.stop.interface}, where the VTEP takes it."
+        case "underlay", "out":
+            return _leaves(step, names)
+        case "underlay", "in":
+            return f"{owner} receives it at its link, {len(step.frame)} bytes."
+        case "tap", "in":
+            less = f"{len(before.frame) - len(step.frame)} bytes of " if before else ""
+            return f"The VTEP of {owner} takes {less}outer headers off."
+        case "station", "in":
+            return _arrives(step, names)
+    return f"The router {owner} {'receives' if step.direction == 'in' else 'forwards'} it."
+
+
+def _leaves(step: Step, names: Names) -> str:
+    owner, outer = step.stop.owner, step.outer
+    if outer is None:
+        return f"{owner} sends it to {names.mac(step.frame[:6])}."
+    header = outer.header
+    if outer.inner is None or header is None:
+        return f"{owner} probes the path to {names.host(outer.destination)}."
+    more = len(step.frame) - len(outer.inner)
+    to = names.host(outer.destination)
+    return f"The VTEP of {owner} wraps it: VNI {header.vni}, {more} bytes more, to {to}."
+
+
+def _arrives(step: Step, names: Names) -> str:
+    owner = step.stop.owner
+    if names.meant(owner, step.frame):
+        return f"{owner} receives it."
+    if step.frame[0] & 1:
+        return f"{owner} receives it, too; it is asked for another address, and stays silent."
+    return f"{owner} receives it, too, and ignores it: it is for {names.mac(step.frame[:6])}."
+
+
+def told(
+    journey: Journey, since: int, frames: list[bytes], names: Names, port: int
+) -> dict[str, Any]:
+    """A journey as a message: all about it, and its steps from number `since` on.
+
+    `frames` are the different frames that were sent so far; new ones are added.
+    """
+    known = len(frames)
+    steps = [_step(journey, number, frames, names) for number in range(since, len(journey.steps))]
+    word, line = title(journey, port)
+    return {
+        "id": journey.number,
+        "word": word,
+        "line": line,
+        "overlay": journey.overlay,
+        "when": journey.steps[0].when,
+        "first": since,
+        "steps": steps,
+        "frames": [layers(frame, port) for frame in frames[known:]],
+        "firstFrame": known,
+        "done": journey.done,
+    }
+
+
+def _step(journey: Journey, number: int, frames: list[bytes], names: Names) -> dict[str, Any]:
+    step = journey.steps[number]
+    if step.frame not in frames:
+        frames.append(step.frame)
+    return {
+        "stop": step.stop.key,
+        "dir": step.direction,
+        "when": step.when,
+        "rank": step.rank,
+        "from": step.before,
+        "frame": frames.index(step.frame),
+        "size": len(step.frame),
+        "vni": _vni(step),
+        "mine": step.rank == 7 and names.meant(step.stop.owner, step.frame),
+        "say": say(journey, number, names),
+    }
+
+
+def _vni(step: Step) -> int | None:
+    """The VNI on the wire, where the packet is wrapped."""
+    header = step.outer.header if step.outer and step.outer.inner is not None else None
+    return header.vni if header else None
