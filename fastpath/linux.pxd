@@ -80,12 +80,14 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t cmsg_len
         int cmsg_level
         int cmsg_type
-    int SOL_SOCKET, AF_INET, AF_INET6, MSG_DONTWAIT
+    int SOL_SOCKET, AF_INET, AF_INET6, MSG_DONTWAIT, MSG_WAITFORONE, MSG_NOSIGNAL, MSG_TRUNC
     cmsghdr *CMSG_FIRSTHDR(msghdr *)
     cmsghdr *CMSG_NXTHDR(msghdr *, cmsghdr *)
     unsigned char *CMSG_DATA(cmsghdr *)
     size_t CMSG_LEN(size_t)
     size_t CMSG_SPACE(size_t)
+    ssize_t send(int, const void *, size_t, int)
+    ssize_t recv(int, void *, size_t, int)
     ssize_t sendmsg(int, const msghdr *, int)
     ssize_t recvmsg(int, msghdr *, int)
     int sendmmsg(int, mmsghdr *, unsigned int, int)

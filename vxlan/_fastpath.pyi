@@ -108,3 +108,52 @@ class Workers:
     def stop(self) -> None: ...
     def take_punts(self) -> list[tuple[int, int, int, bytes]]: ...
     def gso_refused(self) -> int: ...
+
+# -- traffic for the bench: what each does is told in vxlan/bench/loops.py -------------------
+
+@disjoint_base
+class Datagrams:
+    def __new__(cls, block: bytes, size: int) -> Datagrams: ...
+
+@disjoint_base
+class FloodSource(Datagrams):
+    packets: int
+    def __new__(cls, block: bytes, size: int) -> FloodSource: ...
+    def send(self, fd: int, duration: float) -> None: ...
+
+@disjoint_base
+class FloodSink(Datagrams):
+    packets: int
+    duplicates: int
+    corrupted: int
+    reordered: int
+    last: float
+    def __new__(cls, block: bytes, size: int) -> FloodSink: ...
+    def take(self, fd: int, duration: float) -> bool: ...
+
+@disjoint_base
+class StreamSource:
+    count: int
+    def __new__(cls, block: bytes) -> StreamSource: ...
+    def send(self, fd: int, duration: float) -> None: ...
+
+@disjoint_base
+class StreamSink:
+    count: int
+    intact: bool
+    first: float
+    last: float
+    def __new__(cls, block: bytes) -> StreamSink: ...
+    def take(self, fd: int, duration: float) -> bool: ...
+
+@disjoint_base
+class Asker(Datagrams):
+    lost: int
+    corrupted: int
+    def __new__(cls, block: bytes, size: int) -> Asker: ...
+    def ask(self, fd: int, duration: float) -> list[int]: ...
+
+@disjoint_base
+class Answerer:
+    requests: int
+    def answer(self, fd: int, duration: float) -> bool: ...

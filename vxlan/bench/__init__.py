@@ -3,6 +3,7 @@
     method     alternation, medians, ratios round by round, verdicts: pure functions
     noise      what else the machine did meanwhile
     mmsg       many datagrams for each system call
+    loops      traffic in Python, where the extension was not built
     generator  traffic: what one end of a test does
     agent      the process at one end, which runs the generator when told to
     load       tests: two agents, one sample
@@ -19,5 +20,6 @@
     pictures   the plots
     page       a run as one page that opens offline
 
-This package drives nodes as processes and imports no engine.
+This package drives nodes as processes and imports no engine; of the extension it takes
+the loops that make traffic.
 """

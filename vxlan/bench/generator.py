@@ -10,9 +10,14 @@ generators of replies, so that whoever drives them can pass the port on in betwe
     sink    {"port": 40123} ................................. {"bytes": ..., ...}
     source                   connects, sends for `seconds`    {"bytes": ...}
 
-What is sent is one block of noise over and over, and what arrives is compared with it
-byte by byte: a dataplane that loses, swaps or alters data is not fast but broken.
-The rate is taken where the data arrives, from the first byte to the last.
+What is sent is known to both ends, and what arrives is compared with it byte by byte: a
+dataplane that loses, swaps, doubles or alters data is not fast but broken.  The rate is
+taken where the data arrives, from the first byte to the last.
+
+The loops around the system calls are compiled (fastpath/generator.pxi), so that no tool
+is needed and the generator is not what bounds a figure.  Where the extension was not
+built they are Python (vxlan/bench/loops.py); `GENERATOR` says which, and whoever prints
+a figure says so, too.
 
 `run` is the one door: name and arguments of an operation -> its replies.
 """
@@ -28,14 +33,29 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
-from vxlan.bench.mmsg import Batch, udp_socket
+from vxlan.bench import loops
+from vxlan.bench.mmsg import udp_socket
+
+ENDS: Any
+"""Where the classes of both ends come from."""
+
+try:
+    from vxlan import _fastpath
+except ImportError:
+    GENERATOR, ENDS = "python", loops
+else:
+    GENERATOR, ENDS = "fastpath", _fastpath
 
 Reply = dict[str, Any]
 
 BLOCK = random.Random(4789).randbytes(1 << 18)
-"""What TCP carries, again and again.  Its length has nothing in common with an MSS."""
+"""What TCP carries, again and again, and what datagrams are cut out of.
+
+Its length has nothing in common with an MSS.
+"""
 
 STALL = 3.0
 """Seconds without a byte after which an end gives up."""
@@ -43,12 +63,14 @@ STALL = 3.0
 QUIET = 0.4
 """Seconds without a datagram after which a flood has ended."""
 
-END = 1
-"""A datagram of this many bytes is the last one."""
+SLICE = 0.1
+"""Seconds after which a loop looks whether somebody wants it to end."""
 
-SEND_BATCH, RECEIVE_BATCH = 32, 256
+END = bytes(1)
+"""The last datagram."""
+
+REQUEST = 64
 RECEIVE_BUFFER = 4 << 20
-REQUEST = bytes(range(64))
 WARM_UP = 50
 MOST_LOST = 3
 
@@ -81,127 +103,86 @@ def tcp_sink(address: str, streams: int) -> Iterator[Reply]:
         _give_up_after(listener, STALL)
         yield {"port": listener.getsockname()[1]}
         connections = [stack.enter_context(listener.accept()[0]) for _ in range(streams)]
-        takers = [_Taker(connection) for connection in connections]
-        _side_by_side([taker.run for taker in takers])
+        sinks = [ENDS.StreamSink(BLOCK) for _ in connections]
+        pairs = zip(sinks, connections, strict=True)
+        _side_by_side([partial(_receive, sink, connection) for sink, connection in pairs])
         yield {
-            "bytes": sum(taker.count for taker in takers),
-            "seconds": max(t.last for t in takers) - min(t.first for t in takers),
-            "intact": all(taker.intact for taker in takers),
+            "bytes": sum(sink.count for sink in sinks),
+            "seconds": max(sink.last for sink in sinks) - min(sink.first for sink in sinks),
+            "intact": all(sink.intact for sink in sinks),
         }
 
 
-class _Taker:
-    """Receives one stream to its end and compares it with what should come."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        _give_up_after(connection, STALL)
-        self.count = 0
-        self.intact = True
-        self.first = self.last = time.perf_counter()
-
-    def run(self) -> None:
-        block = bytearray(len(BLOCK))
-        while got := self._connection.recv_into(block, len(block), socket.MSG_WAITALL):
-            self.first = self.first if self.count else time.perf_counter()
-            self.count += got
-            whole = got == len(BLOCK)
-            self.intact &= block == BLOCK if whole else block[:got] == BLOCK[:got]
-            self.last = time.perf_counter()
-            if not whole:
-                return
+def _receive(sink: Any, connection: socket.socket) -> None:
+    """One stream, to its end."""
+    _give_up_after(connection, STALL)
+    while not sink.take(connection.fileno(), SLICE):
+        pass
 
 
 def tcp_source(address: str, port: int, streams: int, seconds: float) -> Iterator[Reply]:
     """Send `streams` streams for `seconds`: bytes."""
     with ExitStack() as stack:
-        sockets = [
+        connections = [
             stack.enter_context(socket.create_connection((address, port), timeout=STALL))
             for _ in range(streams)
         ]
         until = time.perf_counter() + seconds
-        givers = [_Giver(one, until) for one in sockets]
-        _side_by_side([giver.run for giver in givers])
-        yield {"bytes": sum(giver.count for giver in givers)}
+        sources = [ENDS.StreamSource(BLOCK) for _ in connections]
+        pairs = zip(sources, connections, strict=True)
+        _side_by_side([partial(_pour, source, stream, until) for source, stream in pairs])
+        yield {"bytes": sum(source.count for source in sources)}
 
 
-class _Giver:
-    """Sends one stream until the time is over and all of it was taken."""
-
-    def __init__(self, connection: socket.socket, until: float) -> None:
-        self._connection, self._until = connection, until
-        self.count = 0
-
-    def run(self) -> None:
-        while time.perf_counter() < self._until:
-            self._connection.sendall(BLOCK)
-            self.count += len(BLOCK)
-        self._connection.shutdown(socket.SHUT_WR)
-        self._connection.recv(1)  # empty: the sink has read everything, and closed
+def _pour(source: Any, connection: socket.socket, until: float) -> None:
+    """One stream, until the time is over and all of it was taken."""
+    _give_up_after(connection, STALL)
+    for left in _slices(until):
+        source.send(connection.fileno(), left)
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)  # empty: the sink has read everything, and closed
 
 
 # -- a flood of datagrams -----------------------------------------------------------------------
 
 
 def udp_sink(address: str, size: int) -> Iterator[Reply]:
-    """Count and check datagrams of `size` bytes: packets, rate (each second), intact."""
+    """Count and check datagrams of `size` bytes.
+
+    packets (right ones, each once), rate (of these, each second), duplicates, corrupted,
+    reordered, intact.
+    """
+    sink = ENDS.FloodSink(BLOCK, size)
     with udp_socket(address) as receiver:
         receiver.bind((address, 0))
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         _give_up_after(receiver, STALL)
         yield {"port": receiver.getsockname()[1]}
-        yield _count_datagrams(receiver, size)
+        rate = _catch(sink, receiver)
+    told = {word: getattr(sink, word) for word in ("duplicates", "corrupted", "reordered")}
+    yield {"packets": sink.packets, "rate": rate, **told, "intact": not sink.corrupted}
 
 
-def _count_datagrams(receiver: socket.socket, size: int) -> Reply:
-    taker = _Datagrams(size)
-    descriptor = receiver.fileno()
-    taker.take(descriptor)
-    first, begun = time.perf_counter(), taker.packets
+def _catch(sink: Any, receiver: socket.socket) -> float:
+    """Everything that comes; how many each second, from the first batch on."""
+    ended = sink.take(receiver.fileno(), 0.0)
+    first, begun = sink.last, sink.packets
     _give_up_after(receiver, QUIET)
     with suppress(BlockingIOError):
-        while not taker.ended:
-            taker.take(descriptor)
-    seconds = max(taker.last - first, 1e-6)
-    rate = (taker.packets - begun) / seconds
-    return {"packets": taker.packets, "rate": rate, "intact": taker.intact}
-
-
-class _Datagrams:
-    """Receives datagrams and compares them with what should come."""
-
-    def __init__(self, size: int) -> None:
-        self._batch, self._size = Batch(RECEIVE_BATCH, size), size
-        self._expected = BLOCK[:size] * RECEIVE_BATCH
-        self.packets = 0
-        self.intact, self.ended = True, False
-        self.last = time.perf_counter()
-
-    def take(self, descriptor: int) -> None:
-        """One batch.  Raises OSError."""
-        lengths = self._batch.receive(descriptor)
-        self.ended = END in lengths
-        whole = lengths[: lengths.index(END)] if self.ended else lengths
-        flat = len(whole) * self._size
-        self.intact &= self._batch.buffer[:flat] == self._expected[:flat]
-        self.intact &= set(whole) <= {self._size}
-        self.packets += len(whole)
-        self.last = time.perf_counter() if whole else self.last
+        while not ended:
+            ended = sink.take(receiver.fileno(), SLICE)
+    return float((sink.packets - begun) / max(sink.last - first, 1e-6))
 
 
 def udp_source(address: str, port: int, size: int, seconds: float) -> Iterator[Reply]:
     """Send datagrams of `size` bytes, as many as go, for `seconds`: packets."""
-    batch = Batch(SEND_BATCH, size)
-    batch.buffer[:] = BLOCK[:size] * SEND_BATCH
+    source = ENDS.FloodSource(BLOCK, size)
     with udp_socket(address) as sender:
         sender.connect((address, port))
-        descriptor, packets = sender.fileno(), 0
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            with suppress(ConnectionRefusedError, BlockingIOError):
-                packets += batch.send(descriptor)
+        for left in _slices(time.perf_counter() + seconds):
+            source.send(sender.fileno(), left)
         _end(sender)
-    yield {"packets": packets}
+    yield {"packets": source.packets}
 
 
 # -- request and response -------------------------------------------------------------------------
@@ -209,49 +190,45 @@ def udp_source(address: str, port: int, size: int, seconds: float) -> Iterator[R
 
 def rr_sink(address: str) -> Iterator[Reply]:
     """Send every request back: requests."""
+    answerer = ENDS.Answerer()
     with udp_socket(address) as server:
         server.bind((address, 0))
         _give_up_after(server, STALL)
         yield {"port": server.getsockname()[1]}
-        count = 0
         with suppress(BlockingIOError):
-            while len((request := server.recvfrom(2048))[0]) > END:
-                server.sendto(*request)
-                count += 1
-        yield {"requests": count}
+            while not answerer.answer(server.fileno(), SLICE):
+                pass
+    yield {"requests": answerer.requests}
 
 
 def rr_source(address: str, port: int, seconds: float) -> Iterator[Reply]:
     """One request after the other for `seconds`: round trips in microseconds."""
+    asker = ENDS.Asker(BLOCK, REQUEST)
     with udp_socket(address) as client:
         client.connect((address, port))
         _give_up_after(client, QUIET)
-        trips, lost = _round_trips(client, seconds)
+        trips = _round_trips(asker, client, seconds)
         _end(client)
     if len(trips) < WARM_UP:
-        raise LoadError(f"{lost} of {lost + len(trips)} requests were not answered")
-    yield {"requests": len(trips) + lost, "lost": lost, **_distribution(trips)}
+        raise LoadError(f"{asker.lost} of {asker.lost + len(trips)} requests were not answered")
+    yield {
+        "requests": len(trips) + asker.lost,
+        "lost": asker.lost,
+        "intact": not asker.corrupted,
+        **_distribution(trips),
+    }
 
 
-def _round_trips(client: socket.socket, seconds: float) -> tuple[list[int], int]:
+def _round_trips(asker: Any, client: socket.socket, seconds: float) -> list[int]:
+    """Nanoseconds of each, without the first ones; until the time is over, or too many are lost."""
     trips: list[int] = []
-    lost, now = 0, time.perf_counter_ns
-    numbered = struct.Struct("!I60x")
-    until = now() + int(seconds * 1e9)
-    for number in range(1 << 32):
-        request = numbered.pack(number) if number else REQUEST
-        start = now()
-        if (start > until and len(trips) >= 2 * WARM_UP) or lost > MOST_LOST:
+    until = time.perf_counter() + seconds
+    while asker.lost <= MOST_LOST:
+        left = until - time.perf_counter()
+        if left <= 0 and len(trips) >= 2 * WARM_UP:
             break
-        try:
-            client.send(request)
-            while client.recv(2048) != request:
-                pass  # the answer to a request that was given up
-        except (BlockingIOError, ConnectionRefusedError):
-            lost += 1
-        else:
-            trips.append(now() - start)
-    return trips[WARM_UP:], lost
+        trips += asker.ask(client.fileno(), min(max(left, 0.0), SLICE))
+    return trips[WARM_UP:]
 
 
 def _distribution(trips: list[int]) -> Reply:
@@ -275,10 +252,16 @@ def _end(sender: socket.socket) -> None:
     for _ in range(3):
         time.sleep(0.01)
         with suppress(OSError):
-            sender.send(bytes(END))
+            sender.send(END)
 
 
 # -- helpers --------------------------------------------------------------------------------------
+
+
+def _slices(until: float) -> Iterator[float]:
+    """The time that is left, again and again, in pieces after which Ctrl-C is heard."""
+    while (left := until - time.perf_counter()) > 0:
+        yield min(left, SLICE)
 
 
 def _give_up_after(sock: socket.socket, seconds: float) -> None:

@@ -77,6 +77,7 @@ FIGURES = {
         for size in (64, 256, 512, 1024, 1400)
     },
     "udp-64-loss": Figure("%", "less", "of these 64-byte datagrams, lost"),
+    "udp-64-twice": Figure("%", "less", "of these, received once more"),
     **{f"rr-{p}": Figure("us", "less", f"round trip, {p}") for p in _PERCENTILES.values()},
 }
 
@@ -101,8 +102,11 @@ def udp(size: int) -> Callable[[End, End, float], Sample]:
         if not got["intact"]:
             raise LoadError("a datagram that arrived is not one that was sent")
         lost = max(0.0, 100 * (1 - got["packets"] / sent["packets"]))
+        twice = 100 * got["duplicates"] / max(got["packets"], 1)
         figures = {f"udp-{size}": got["rate"], f"udp-{size}-loss": lost}
-        return Sample({name: v for name, v in figures.items() if name in FIGURES})
+        if twice:
+            figures[f"udp-{size}-twice"] = twice
+        return Sample({name: v for name, v in figures.items() if name in FIGURES}, detail=got)
 
     return run
 
@@ -110,6 +114,8 @@ def udp(size: int) -> Callable[[End, End, float], Sample]:
 def round_trips(source: End, sink: End, seconds: float) -> Sample:
     """One request at a time, 64 bytes each way."""
     told, _ = exchange(source, sink, "rr", {}, seconds)
+    if not told["intact"]:
+        raise LoadError("an answer that arrived is not the request that was sent")
     quantiles = told["quantiles"]
     return Sample({f"rr-{p}": quantiles[q] for q, p in _PERCENTILES.items()}, detail=told)
 

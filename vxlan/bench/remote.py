@@ -32,7 +32,7 @@ from vxlan import __version__, api
 from vxlan.bench import load, method
 from vxlan.bench.agent import answers
 from vxlan.bench.ends import Agent, LocalAgent
-from vxlan.bench.generator import LoadError
+from vxlan.bench.generator import GENERATOR, LoadError
 from vxlan.bench.load import End, Sample
 
 PORT = 4790
@@ -112,7 +112,12 @@ def refusal(line: str, allowed: set[str], place: Place) -> dict[str, Any] | None
         request = json.loads(line)
         op, arguments = str(request["op"]), request.get("arguments", {})
         if op == "hello":
-            return {"version": __version__, "underlay": place.underlay, "last": True}
+            return {
+                "version": __version__,
+                "underlay": place.underlay,
+                "generator": GENERATOR,
+                "last": True,
+            }
         address = arguments["address"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # the agent says what is wrong with it
@@ -132,6 +137,7 @@ class Paths:
 
     overlay: tuple[End, End]
     beside: tuple[End, End]
+    generators: tuple[str, str] = (GENERATOR, GENERATOR)
 
 
 @contextmanager
@@ -154,6 +160,7 @@ def connected(host: str, beside: str | None, remotes: Sequence[str]) -> Iterator
             yield Paths(
                 (_end(agent, control.getsockname()[0]), _end(there, host)),
                 (_end(agent, source_towards(other)), _end(there, other)),
+                (GENERATOR, str(greeting["generator"])),
             )
     finally:
         agent.close()

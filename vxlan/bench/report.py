@@ -22,6 +22,7 @@ from typing import Any
 
 from vxlan import __version__
 from vxlan.bench import method, noise
+from vxlan.bench.generator import GENERATOR
 from vxlan.bench.load import FIGURES, Figure, Sample
 from vxlan.bench.matrix import Key, Results
 from vxlan.bench.overlays import BASE
@@ -41,6 +42,7 @@ def as_dict(results: Results, command: str) -> dict[str, Any]:
         "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": noise.machine(),
+        "generator": GENERATOR,
         "rounds": settings.rounds,
         "interrupted": results.interrupted,
         "rows": rows(results),

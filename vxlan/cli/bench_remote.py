@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vxlan.cli import output
-from vxlan.cli.bench_run import progress
+from vxlan.cli.bench_run import announce, progress
 from vxlan.cli.errors import Failure
 from vxlan.cli.options import json_option
 from vxlan.cli.output import Cell, Column
@@ -52,6 +52,7 @@ def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: 
     place = hosts.here()
     try:
         with progress() as tell, hosts.connected(host, beside, place.remotes) as paths:
+            announce(*paths.generators)
             rows = hosts.measure(paths, QUICK, rounds, seconds, place.pids, tell)
     except LoadError as error:
         raise Failure(str(error)) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vxlan.cli import output
 from vxlan.cli.errors import Failure
 from vxlan.cli.options import verbosity
 
@@ -20,12 +21,24 @@ if TYPE_CHECKING:
 
 def run(settings: Settings) -> Results:
     """Run the matrix.  Raises Failure without root."""
+    from vxlan.bench.generator import GENERATOR
     from vxlan.bench.matrix import Run
 
     if os.geteuid() != 0:
         raise Failure("bench makes network namespaces: run it as root")
+    announce(GENERATOR)
     with _ended_by_sigterm(), progress() as tell:
         return Run(settings, tell).run()
+
+
+def announce(*generators: str) -> None:
+    """Say so where traffic does not come from the compiled loops."""
+    if "python" in generators:
+        output.note(
+            "bench: the extension is not built here: traffic comes from the slower Python "
+            "generator, which bounds what small packets can show; install a C compiler and the "
+            "Python headers, then install pyvxlan again"
+        )
 
 
 @contextmanager
