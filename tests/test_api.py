@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from vxlan import api, api_server
+from vxlan import api, api_server, api_stream
 from vxlan.api_server import Server
 
 
@@ -226,9 +226,9 @@ def test_a_monitor_with_a_wrong_vni_is_refused(raw: socket.socket) -> None:
 
 def test_a_slow_reader_loses_events_and_is_told_how_many(node: Running, raw: socket.socket) -> None:
     ask(raw, b'{"op":"monitor"}\n')
-    count = api_server.MAX_WAITING + 10
+    count = api_stream.MAX_WAITING + 10
     node.publish(*({"event": "learned", "vni": 1, "n": n} for n in range(count)))
-    for n in range(api_server.MAX_WAITING):
+    for n in range(api_stream.MAX_WAITING):
         assert read_line(raw)["n"] == n
     assert read_line(raw) == {"event": "events_lost", "count": 10}
 

@@ -35,7 +35,7 @@ COMMANDS = [
     ["fdb", "show"], ["fdb", "add"], ["fdb", "replace"], ["fdb", "del"], ["fdb", "flush"],
     ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"],
     ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
-    ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"],
+    ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["capture"],
 ]  # fmt: skip
 
 

@@ -25,7 +25,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +102,50 @@ def stream(name: str, op: str, **args: Any) -> Iterator[dict[str, Any]]:
         connection.settimeout(None)
         for line in answers:
             yield json.loads(line)
+
+
+class Chunks:
+    """The bytes that follow an answer, as they come; iteration raises OSError."""
+
+    def __init__(self, connection: socket.socket, answers: BufferedReader) -> None:
+        self._connection = connection
+        self._answers = answers
+
+    def __iter__(self) -> Chunks:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = self._answers.read1(1 << 18)
+        if not chunk:
+            raise StopIteration
+        return chunk
+
+    def finish(self) -> None:
+        """Ask for the end: what the node has seen until now still comes."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """End at once."""
+        self._answers.close()
+        self._connection.close()
+
+
+def chunks(name: str, op: str, **args: Any) -> tuple[Any, Chunks]:
+    """The answer to a request such as `capture`, and the bytes that follow.
+
+    Raises like `call`.
+    """
+    connection = _open(name, 60.0)
+    try:
+        answers = connection.makefile("rb")
+        _send(connection, op, args)
+        result = _result(answers.readline(), name)
+        connection.settimeout(None)
+    except BaseException:
+        connection.close()
+        raise
+    return result, Chunks(connection, answers)
 
 
 def _open(name: str, timeout: float) -> socket.socket:

@@ -13,6 +13,8 @@ answer, and neither the node nor another client suffers for it:
     no JSON, no object, no "op"        answered, the connection goes on
     a client that does not read        loses events, and is told how many
 
+A request may open a stream, which then has the connection (vxlan/api_stream.py).
+
 Two nodes of one name exclude each other by a lock on the runtime directory that is
 held only while the socket is put in place.  A socket at which nobody listens was left
 by a node that was killed, and is replaced.
@@ -27,7 +29,6 @@ import json
 import logging
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,16 +36,18 @@ from shutil import chown
 from typing import Any
 
 from vxlan.api import MAX_REQUEST, ApiError, listener
+from vxlan.api_stream import Events, Stream, line_of
 
 MAX_CLIENTS = 64
-MAX_WAITING = 4096
-"""Events that may wait for one slow reader."""
 
 PLACE_TRIES = 10
 """How often nodes that end may take the runtime folder from under one that starts."""
 
 Operation = Callable[[dict[str, Any]], Any]
 """Takes the arguments; may be a coroutine function."""
+
+Opener = Callable[[dict[str, Any]], Stream]
+"""Takes the arguments; what follows the answer (vxlan/api_stream.py)."""
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +56,21 @@ class Server:
     """The control socket of one node.  `bind`, then `serve`, then `close`."""
 
     def __init__(
-        self, path: Path, operations: Mapping[str, Operation], group: str | None = None
+        self,
+        path: Path,
+        operations: Mapping[str, Operation],
+        group: str | None = None,
+        streams: Mapping[str, Opener] | None = None,
     ) -> None:
         self.path = path
         self._operations = operations
+        self._streams = {"monitor": self._open_monitor, **(streams or {})}
         self._group = group
         self._socket: socket.socket | None = None
         self._made_folder = False
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: set[Events] = set()
         self._ending: str | None = None
 
     def bind(self) -> None:
@@ -158,7 +166,7 @@ class Server:
     def publish(self, event: Mapping[str, Any]) -> None:
         """Hand an event to everyone who monitors."""
         if self._subscribers:
-            line = _line(event)
+            line = line_of(event)
             for subscriber in self._subscribers:
                 subscriber.put(line, event.get("vni"))
 
@@ -183,23 +191,23 @@ class Server:
             writer.write(_refusal(f"{MAX_CLIENTS} clients are served already: close one"))
             return
         while line := await _read_line(reader, writer):
-            request, answer = await self._answer(line)
+            stream, answer = await self._answer(line)
+            if stream is not None:
+                await stream.carry(answer, reader, writer)
+                return
             writer.write(answer)
             await writer.drain()
-            if request is not None:
-                await self._monitor(request, reader, writer)
-                return
 
-    async def _answer(self, line: bytes) -> tuple[dict[str, Any] | None, bytes]:
-        """The answer to a line; with the request if it asks for the stream of events."""
+    async def _answer(self, line: bytes) -> tuple[Stream | None, bytes]:
+        """The answer to a line; with the stream if it asks for one."""
         try:
             request = _parse(line)
             if self._ending is not None:
                 raise ApiError(f"{self._ending}: ask again when it runs", "failed")
-            if request["op"] == "monitor":
-                _vni_of(request)
-                return request, _line({"ok": True, "result": "streaming"})
-            return None, _line({"ok": True, "result": await self._perform(request)})
+            if request["op"] in self._streams:
+                stream = self._streams[request.pop("op")](request)
+                return stream, line_of({"ok": True, "result": stream.result})
+            return None, line_of({"ok": True, "result": await self._perform(request)})
         except ApiError as error:
             return None, _refusal(str(error), error.code)
         except Exception as error:
@@ -209,64 +217,16 @@ class Server:
     async def _perform(self, request: dict[str, Any]) -> Any:
         operation = self._operations.get(request.pop("op"))
         if operation is None:
-            known = ", ".join(["monitor", *self._operations])
+            known = ", ".join([*self._streams, *self._operations])
             raise ApiError(f"no such operation: known are {known}", "usage")
         result = operation(request)
         return await result if inspect.isawaitable(result) else result
 
-    async def _monitor(
-        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        subscriber = _Subscriber(request.get("vni"))
-        self._subscribers.add(subscriber)
-        gone = asyncio.ensure_future(_until_closed(reader))
-        pump = asyncio.ensure_future(subscriber.pump(writer))
-        try:
-            await asyncio.wait((gone, pump), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._subscribers.discard(subscriber)
-            gone.cancel()
-            pump.cancel()
-            await asyncio.gather(gone, pump, return_exceptions=True)
-
-
-class _Subscriber:
-    """What waits for one client that monitors; bounded."""
-
-    def __init__(self, vni: int | None) -> None:
-        self._vni = vni
-        self._lines: deque[bytes] = deque()
-        self._lost = 0
-        self._filled = asyncio.Event()
-
-    def put(self, line: bytes, vni: int | None) -> None:
-        if self._vni is not None and vni is not None and vni != self._vni:
-            return
-        if len(self._lines) < MAX_WAITING:
-            self._lines.append(line)
-        else:
-            self._lost += 1
-        self._filled.set()
-
-    async def pump(self, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            writer.write(b"".join(self._take()))
-            await writer.drain()
-
-    def _take(self) -> Iterator[bytes]:
-        yield from self._lines
-        self._lines.clear()
-        if self._lost:
-            yield _line({"event": "events_lost", "count": self._lost})
-            self._lost = 0
-
-
-async def _until_closed(reader: asyncio.StreamReader) -> None:
-    """Return when the client closes; what it says meanwhile is not heard."""
-    while await reader.read(4096):
-        pass
+    def _open_monitor(self, args: dict[str, Any]) -> Stream:
+        _vni_of(args)
+        events = Events(args.get("vni"), self._subscribers.discard)
+        self._subscribers.add(events)
+        return events
 
 
 async def _read_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -296,12 +256,8 @@ def _vni_of(request: dict[str, Any]) -> None:
         raise ApiError(f"vni: {vni!r} is not a VNI: it must be 0 to 16777215", "usage")
 
 
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
 def _refusal(text: str, code: str = "failed") -> bytes:
-    return _line({"ok": False, "error": text, "code": code})
+    return line_of({"ok": False, "error": text, "code": code})
 
 
 @contextmanager

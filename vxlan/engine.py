@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vxlan.event import Event
     from vxlan.fault import Fault
     from vxlan.fdb import FdbEntry, Remote, State
+    from vxlan.recorder import Batch
+    from vxlan.sight import Sight
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
 
@@ -260,6 +262,17 @@ class Engine(Protocol):
 
     def drain_events(self) -> list[Event]:
         """Take out what happened since the last call."""
+
+    # -- what is seen ------------------------------------------------------------------
+
+    def capture(self, wanted: Sight | None) -> None:
+        """Record the packets that are wanted, from now on; None: no more.
+
+        What was recorded for another `wanted` and not taken is gone.
+        """
+
+    def take_captured(self) -> Batch:
+        """Take out what was recorded, in the order in which it was seen."""
 
     # -- input and output ------------------------------------------------------------
 

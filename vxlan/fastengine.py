@@ -32,16 +32,18 @@ from typing import TYPE_CHECKING
 
 from vxlan import _fastpath
 from vxlan.drop import Drop
-from vxlan.engine import Datagram, OnEvents
+from vxlan.engine import Datagram, EngineUnavailable, OnEvents
 from vxlan.event import Event, EventKind
 from vxlan.fasttables import FastTables
 from vxlan.fdb import Remote
 from vxlan.offload import vnet_header
+from vxlan.recorder import NOTHING, Batch
 from vxlan.wire import VXLAN_HLEN
 
 if TYPE_CHECKING:
     from vxlan.echo import Echoes
     from vxlan.patherror import PathError
+    from vxlan.sight import Sight
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
 
@@ -132,6 +134,16 @@ class FastEngine(FastTables):
         self._workers = None
         os.close(self._wake)
         os.close(self._stop)
+
+    def capture(self, wanted: Sight | None) -> None:
+        if wanted is not None:
+            raise EngineUnavailable(
+                "the fastpath cannot be watched in this version: "
+                'set engine = "python", or use tcpdump on the TAP and on the underlay'
+            )
+
+    def take_captured(self) -> Batch:
+        return NOTHING
 
     # -- what the workers leave to us ---------------------------------------------------
 

@@ -42,6 +42,7 @@ from vxlan.metrics import render
 from vxlan.metrics_server import MetricsError, MetricsServer
 from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
+from vxlan.node_capture import Captures
 from vxlan.node_faults import FaultOperations
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
@@ -82,6 +83,7 @@ class Node:
             socket_path(config.name),
             {**self._operations.table(), **FaultOperations(self).table()},
             group=config.group,
+            streams={"capture": Captures(self).open},
         )
         self.chronicle = Chronicle(self._server.publish)
         self._stopped = asyncio.Event()

@@ -88,11 +88,17 @@ class PcapWriter:
 
     def __init__(self, out: BinaryIO, interfaces: Sequence[Interface], comment: str = "") -> None:
         self._out = out
-        self._interfaces = len(interfaces)
+        self._interfaces = 0
         self.size = 0
         self._put(_section(comment))
         for interface in interfaces:
-            self._put(_interface(interface))
+            self.add(interface)
+
+    def add(self, interface: Interface) -> int:
+        """One more interface; its position."""
+        self._put(_interface(interface))
+        self._interfaces += 1
+        return self._interfaces - 1
 
     def packet(
         self,

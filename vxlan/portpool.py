@@ -35,11 +35,12 @@ class Sender:
     costs as much as comparing the marks.
     """
 
-    __slots__ = ("_six", "sendto", "socket", "tos", "ttl")
+    __slots__ = ("_six", "port", "sendto", "socket", "tos", "ttl")
 
     def __init__(self, sock: socket) -> None:
         self.socket = sock
         self.sendto = sock.sendto
+        self.port: int = sock.getsockname()[1]
         self.tos = 0
         self.ttl = DEFAULT_TTL
         self._six = sock.family == AF_INET6

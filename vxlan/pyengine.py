@@ -49,11 +49,14 @@ from vxlan.fdb import FdbEntry, Remote, State
 from vxlan.merge import merge
 from vxlan.offload import VNET_HLEN
 from vxlan.pyengine_faults import Injecting
+from vxlan.recorder import NOTHING, Batch, Recorder, tell_sent
 from vxlan.tap import Tap, TapLost
 from vxlan.vtep import Vtep
+from vxlan.watched import WatchedVtep
 
 if TYPE_CHECKING:
     from vxlan.echo import Echoes
+    from vxlan.sight import Sight
     from vxlan.underlay import PathError, Underlay
 
 BATCH = 64
@@ -76,6 +79,8 @@ class PythonEngine(Injecting):
         self._taps: dict[int, Tap] = {}
         self._drains: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None
+        self._encap, self._decap = self.vtep.encap, self.vtep.decap
+        self._recorder: Recorder | None = None
 
     # -- tables ------------------------------------------------------------------------
 
@@ -160,10 +165,10 @@ class PythonEngine(Injecting):
     # -- the data path without input and output ----------------------------------------
 
     def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
-        return [made for frame in frames for made in self.vtep.encap(vni, frame, now)]
+        return [made for frame in frames for made in self._encap(vni, frame, now)]
 
     def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
-        frames = (self.vtep.decap(datagram, now) for datagram in datagrams)
+        frames = (self._decap(datagram, now) for datagram in datagrams)
         return [frame for frame in frames if frame is not None]
 
     def tick(self, now: float) -> None:
@@ -177,11 +182,22 @@ class PythonEngine(Injecting):
     def drain_events(self) -> list[Event]:
         return self.vtep.log.drain()
 
+    # -- what is seen -------------------------------------------------------------------
+
+    def capture(self, wanted: Sight | None) -> None:
+        self._recorder = None if wanted is None else Recorder(wanted, time.time_ns)
+        watched = WatchedVtep(self.vtep, self._recorder) if self._recorder else self.vtep
+        self._encap, self._decap = watched.encap, watched.decap
+
+    def take_captured(self) -> Batch:
+        return self._recorder.take() if self._recorder else NOTHING
+
     # -- input and output --------------------------------------------------------------
 
     def start(self, underlay: Underlay, on_events: OnEvents) -> None:
         self._loop = asyncio.get_running_loop()
         self._start_faults(underlay)
+        self._source_port = underlay.source_port
         self._on_events = on_events
         self.info.granted.update(underlay.granted)
         self.info.fallbacks.extend(underlay.fallbacks)
@@ -240,7 +256,7 @@ class PythonEngine(Injecting):
         self._report()
 
     def _drain_tap(self, vni: int, tap: Tap) -> None:
-        encap, now = self.vtep.encap, time.monotonic()
+        encap, now = self._encap, time.monotonic()
         datagrams: list[Datagram] = []
         try:
             for _ in range(BATCH):
@@ -250,7 +266,7 @@ class PythonEngine(Injecting):
                 datagrams += encap(vni, frame[VNET_HLEN:], now)
         except TapLost as lost:
             self._lose_tap(vni, str(lost), now)
-        for datagram, why in self._underlay.send_all(datagrams):
+        for datagram, why in self._send(datagrams):
             self._refused(vni, datagram.remote, why, now)
 
     def _drain_receiver(self, receiver: socket) -> None:
@@ -263,9 +279,9 @@ class PythonEngine(Injecting):
 
     def _take(self, datagrams: Sequence[Datagram], now: float) -> None:
         """Deliver datagrams of one source."""
-        frames = [frame for one in datagrams if (frame := self.vtep.decap(one, now)) is not None]
+        frames = [frame for one in datagrams if (frame := self._decap(one, now)) is not None]
         for vni, group in groupby(frames, key=_vni_of):
-            self._deliver(vni, [frame.data for frame in group], datagrams[0].remote.address)
+            self._deliver(vni, [frame.data for frame in group], datagrams[0].remote)
 
     def _flush(self) -> None:
         """Send what the VTEP sends on its own account."""
@@ -273,22 +289,29 @@ class PythonEngine(Injecting):
             return
         now = time.monotonic()
         datagrams, frames = self.take_output()
-        for datagram, why in self._underlay.send_all(datagrams):
+        for datagram, why in self._send(datagrams):
             if why is Drop.PKT_TOO_BIG:
                 self.vtep.paths.refused(datagram, now)
         for frame in frames:
             self._deliver(frame.vni, [frame.data], None)
 
-    def _deliver(self, vni: int, frames: list[bytes], source: str | None) -> None:
+    def _send(self, datagrams: list[Datagram]) -> list[tuple[Datagram, Drop]]:
+        """Give datagrams to the kernel; those that it refused, and why."""
+        refused = self._underlay.send_all(datagrams)
+        if self._recorder is not None:
+            tell_sent(self._recorder, self._source_port, datagrams, refused)
+        return refused
+
+    def _deliver(self, vni: int, frames: list[bytes], source: Remote | None) -> None:
         """Write frames of one source to a TAP; what is not taken is counted for it."""
         segment, tap = self.vtep.segments[vni], self._taps.get(vni)
-        if tap is None:
-            segment.tally.drop(Drop.TAP_DOWN, source, len(frames))
-            return
+        address = source.address if source else None
         for piece in merge(frames, segment.policy.mtu):
-            refused = tap.write(piece.header, piece.frame)
+            refused = tap.write(piece.header, piece.frame) if tap else Drop.TAP_DOWN
             if refused is not None:
-                segment.tally.drop(refused, source, piece.segments)
+                segment.tally.drop(refused, address, piece.segments)
+            if self._recorder is not None:
+                self._recorder.written(vni, piece.frame, source, piece.segments, refused)
 
     # -- what goes wrong ---------------------------------------------------------------
 

@@ -142,6 +142,11 @@ class Underlay:
             return _send_again(sender, datagram, error)
         return None
 
+    def source_port(self, datagram: Datagram) -> int:
+        """The port that a datagram leaves from; 0 if it cannot leave."""
+        pool = self._pool6 if ":" in datagram.remote.address else self._pool4
+        return 0 if pool is None else pool.slots[datagram.flow * pool.size >> 32].port
+
     def send_all(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, Drop]]:
         """Hand many datagrams to the kernel, in order; those it refused, and why.
 

@@ -13,7 +13,19 @@ from __future__ import annotations
 
 import click
 
-from vxlan.cli import bench, doctor, fault, fdb, lab, monitor, ping, remote, show, up
+from vxlan.cli import (
+    bench,
+    capture,
+    doctor,
+    fault,
+    fdb,
+    lab,
+    monitor,
+    ping,
+    remote,
+    show,
+    up,
+)
 from vxlan.cli.errors import Cli
 from vxlan.cli.options import verbosity_options, version
 
@@ -30,6 +42,7 @@ def cli() -> None:
     pyvxlan up --vni 42 --local 192.0.2.1 --remote 192.0.2.2 --tap vxlan42
     pyvxlan up NAME            run /etc/pyvxlan/NAME.toml
     pyvxlan show               what runs, and what was dropped and why
+    pyvxlan capture --drops    packets as they come, and what was decided about each
     pyvxlan doctor             what this host lacks, and what to do about it
     pyvxlan bench --quick      how fast overlays are on this host
     pyvxlan lab up FILE        hosts and overlays on this machine, to learn and to try
@@ -44,6 +57,7 @@ for _command in (
     up.reload,
     show.show,
     monitor.monitor,
+    capture.capture,
     fdb.fdb,
     remote.remote,
     ping.ping,

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vxlan.cli.errors import FAILED, NOT_RUNNING, USAGE, Failure
+
+if TYPE_CHECKING:
+    from vxlan.api import Chunks
+    from vxlan.sight import Seen
 
 
 def running() -> list[str]:
@@ -76,6 +80,50 @@ def stream(name: str, op: str, **args: Any) -> Iterator[dict[str, Any]]:
         yield from api.stream(
             name, op, **{key: arg for key, arg in args.items() if arg is not None}
         )
+
+
+class Packets:
+    """Packets of a running capture as they come, some at a time."""
+
+    def __init__(self, name: str, chunks: Chunks) -> None:
+        self._name = name
+        self._chunks = chunks
+        self._left = b""
+        self.finished = False
+        """Whether the end was asked for."""
+
+    def __iter__(self) -> Iterator[list[Seen]]:
+        from vxlan import sight
+
+        while True:
+            with _failures(self._name):
+                chunk = next(self._chunks, b"")
+                self._left += chunk
+                whole = sight.whole(self._left)
+                packets = list(sight.each(self._left[:whole]))
+            if not chunk:
+                return
+            self._left = self._left[whole:]
+            yield packets
+
+    def finish(self) -> None:
+        """Let the end come, behind what was seen until now."""
+        self.finished = True
+        self._chunks.finish()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._chunks.close()
+
+
+def capture(name: str, **args: Any) -> tuple[Any, Packets]:
+    """Begin to capture: the answer of the node, and the packets."""
+    from vxlan import api
+
+    with _failures(name):
+        given = {key: arg for key, arg in args.items() if arg is not None}
+        about, chunks = api.chunks(name, "capture", **given)
+    return about, Packets(name, chunks)
 
 
 @contextmanager
