@@ -95,6 +95,13 @@ def inspect(bytes frame not None) -> tuple[int, int, int, int, int]:
     return inner.l3, inner.version, inner.tos, inner.ttl, inner.flow
 
 
+def may_ask(bytes frame not None) -> bool:
+    """Whether a worker leaves a frame to Python, which may know the neighbour it asks for."""
+    return PyBytes_GET_SIZE(frame) >= wire.ETH_HLEN and datapath.may_ask(
+        start_of(frame), PyBytes_GET_SIZE(frame)
+    )
+
+
 def flow_hash(bytes frame not None) -> int:
     """The 32-bit hash of a frame's flow.  Raises ValueError under 14 bytes."""
     if PyBytes_GET_SIZE(frame) < wire.ETH_HLEN:

@@ -170,6 +170,10 @@ cdef class Core:
             memcpy(segment.asks_as, start_of(mac), 6)
             segment.asks = 1
 
+    def set_answers(self, uint32_t vni, bint answers) -> None:
+        """Whether Python may know the answer to a question for neighbours."""
+        self.segment(vni).answers = answers
+
     # -- entries ---------------------------------------------------------------------
 
     cdef uint32_t target_of(self, list remotes) except? 0xFFFFFFFF:
@@ -316,7 +320,7 @@ cdef class Core:
             start = <uint8_t *>PyBytes_AS_STRING(payload)
             wire.vxlan_store(start, vni)
             memcpy(start + wire.VXLAN_HLEN, start_of(frame), length)
-            decided = datapath.encap_one(
+            decided = datapath.encap_further(
                 self.state, 0, segment, start + wire.VXLAN_HLEN, length, length, now, &verdict
             )
             if decided == datapath.DROPPED:
@@ -347,7 +351,7 @@ cdef class Core:
                 break
             wire.vxlan_store(start + at, vni)
             memcpy(start + at + wire.VXLAN_HLEN, start_of(frame), length)
-            if datapath.encap_one(
+            if datapath.encap_further(
                 self.state, 0, segment, start + at + wire.VXLAN_HLEN, length, length, now, &verdict
             ) == datapath.SEND:
                 datapath.count_sent(self.state, 0, segment, &verdict, 1, length)

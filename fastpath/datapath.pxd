@@ -3,7 +3,7 @@
 Theory of operation
 ===================
 
-`encap_one` and `decap_one` decide about one packet, in the order that the head of
+`encap_one` (for a super-frame `encap_further`) and `decap_one` decide about one packet, in the order that the head of
 vxlan/vtep.py gives, and count what they decide.  Both the workers and the in-memory
 entries of the engine call them, so a test of these is a test of those.
 
@@ -12,6 +12,7 @@ entries of the engine call them, so a test of these is a test of those.
     PUNT            rare: Python decides by the functions of the Python engine
                     (too big for the path; a probe, or its acknowledgement)
     REPLY           as DELIVER, but it may be the answer to an echo of Python's
+    ASK             a question for neighbours, whose answer Python may know
 
 A frame may be changed where it lies (MSS, ECN).  A super-frame from the TAP is given
 once, by its headers, with the length of the longest segment that will be cut from it.
@@ -28,7 +29,7 @@ from learn cimport learn, learn_remote
 from mtu cimport FRAGMENT, clamp_mss, may_be_syn, store16
 from tables cimport *
 from wire cimport (
-    ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6,
+    ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPV6_HLEN,
     I_FLAG, VXLAN_HLEN, Inner, VxlanHeader, inspect, is_vlan, load16, vxlan_load,
 )
 
@@ -38,10 +39,14 @@ cdef enum:
     DROPPED = 2
     PUNT = 3
     REPLY = 4
+    ASK = 5
 
     DEFAULT_TTL = 64
     ECN_MASK = 3
     PROBE_HLEN = 32
+    ARP_HLEN = 28
+    SOLICIT = 135
+    SOLICIT_HLEN = 24
 
 
 cdef struct Verdict:
@@ -132,11 +137,33 @@ cdef inline void clamp_in_place(
         counters_of(tables, &segment.tally, slot, LOCAL).counts[CLAMPED] += 1
 
 
+cdef inline bint may_ask(const uint8_t *frame, size_t length) noexcept nogil:
+    """Whether a frame may ask everybody for a neighbour: Python will know (vxlan/neighbour.py)."""
+    cdef uint16_t kind = load16(frame + 12)
+    if not frame[0] & 1:
+        return False
+    if kind == ETH_P_ARP:
+        return length >= ETH_HLEN + ARP_HLEN
+    if kind != ETH_P_IPV6 or length < ETH_HLEN + IPV6_HLEN + SOLICIT_HLEN:
+        return False
+    return frame[20] == IPPROTO_ICMPV6 and frame[ETH_HLEN + IPV6_HLEN] == SOLICIT
+
+
 cdef inline int encap_one(
     Tables *tables, int slot, Segment *segment, uint8_t *frame, size_t length, size_t longest,
     double now, Verdict *verdict,
 ) noexcept nogil:
-    """Where a frame from the TAP goes: SEND, DROPPED or PUNT.
+    """Where a frame from the TAP goes: SEND, DROPPED, PUNT or ASK."""
+    if segment.answers and length >= ETH_HLEN and may_ask(frame, length):
+        return ASK
+    return encap_further(tables, slot, segment, frame, length, longest, now, verdict)
+
+
+cdef inline int encap_further(
+    Tables *tables, int slot, Segment *segment, uint8_t *frame, size_t length, size_t longest,
+    double now, Verdict *verdict,
+) noexcept nogil:
+    """The same for a frame that asks nothing which is answered here: SEND, DROPPED or PUNT.
 
     `longest` is the length of the longest frame that will be sent of it: `length`,
     or for a super-frame that of its segments.
@@ -193,13 +220,17 @@ cdef inline void count_sent(
 
 
 cdef inline bint is_probe(const uint8_t *payload, size_t length) noexcept nogil:
-    """Whether a datagram is a probe or its acknowledgement (vxlan/probe.py)."""
+    """Whether a datagram is a probe, its acknowledgement (vxlan/probe.py) or an announcement."""
     cdef int at
-    if length < PROBE_HLEN or memcmp(payload + 8, b"PVXP", 4) != 0:
+    if length < 12:
         return False
     for at in range(8):
         if payload[at]:
             return False
+    if memcmp(payload + 8, b"PVXA", 4) == 0:
+        return True
+    if length < PROBE_HLEN or memcmp(payload + 8, b"PVXP", 4) != 0:
+        return False
     return payload[12] == 1 or payload[12] == 2
 
 

@@ -60,8 +60,8 @@ cdef enum:
     RING = 4096
     UNBOUNDED = 0xFFFFFFFF
 
-    COUNTS = 15
-    DROPS = 23
+    COUNTS = 17
+    DROPS = 24
 
     # Drop
     HDR_TRUNC = 0
@@ -87,6 +87,7 @@ cdef enum:
     TAP_DOWN = 20
     TAP_INVALID = 21
     FAULT_INJECTED = 22
+    ANNOUNCEMENT_REFUSED = 23
 
     # Count
     ENCAP_PACKETS = 0
@@ -104,6 +105,8 @@ cdef enum:
     FRAGMENTED = 12
     TOO_BIG_ANSWERED = 13
     PROBES = 14
+    ANNOUNCEMENTS = 15
+    SUPPRESSED = 16
 
     # events
     EV_LEARNED = 0
@@ -176,6 +179,7 @@ cdef struct Segment:
     Tally tally
     int taps[MAX_WORKERS]  # by worker: its queue of the TAP; -1 = none
     uint8_t tap_lost  # the device is gone, and that was told
+    uint8_t answers  # neighbours are known: their askers go to Python (vxlan/neighbour.py)
     uint8_t asks  # echoes are sent (vxlan/echo.py): answers to them go to Python
     uint8_t asks_as[6]  # from this MAC
 

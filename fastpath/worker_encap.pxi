@@ -108,6 +108,12 @@ cdef inline void take_plain(
     decided = datapath.encap_one(
         e.shared.tables, e.slot, segment, frame, length, length, e.now, &verdict
     )
+    if decided == datapath.ASK:
+        if punt(e.shared, PUNT_FRAME, segment.vni, 0, frame, length):
+            return
+        decided = datapath.encap_further(  # nobody is free to answer: ask the others
+            e.shared.tables, e.slot, segment, frame, length, length, e.now, &verdict
+        )
     if decided == datapath.PUNT:
         leave_to_python(e, segment, frame, length)
     if decided != datapath.SEND:
@@ -146,7 +152,7 @@ cdef void take_super(
     if e.used + needed(&whole) > ARENA:
         refuse_header(e, segment, whole.count)
         return
-    decided = datapath.encap_one(
+    decided = datapath.encap_further(
         e.shared.tables, e.slot, segment, frame, min32(length, whole.headers + whole.mss),
         min32(length, whole.headers + whole.mss), e.now, &verdict,
     )

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "core": """
         wire drop event engine ifname fdb mtu transport offload merge clamp icmp toobig pathmtu
-        echo probe segment paths fit vtep fault faults outer sight
-        sight_words recorder watched
+        echo probe neighbour announcement announce segment paths fit vtep announcing fault faults
+        outer sight sight_words recorder watched
     """,
     "edges": """
         tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify

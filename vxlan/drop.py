@@ -60,6 +60,8 @@ class Drop(IntEnum):
     TAP_INVALID = 21
     # on purpose
     FAULT_INJECTED = 22
+    # what other VTEPs say of their stations
+    ANNOUNCEMENT_REFUSED = 23
 
     @property
     def meaning(self) -> str:
@@ -165,6 +167,10 @@ _TEXT: dict[Drop, tuple[str, str]] = {
         "a fault that was injected on purpose discarded it",
         "`pyvxlan fault list` shows it, `pyvxlan fault clear` ends it",
     ),
+    Drop.ANNOUNCEMENT_REFUSED: (
+        "an announcement of stations that is not wanted, not authentic or not fresh",
+        "announce = true and the same key_file on both hosts, and clocks that agree",
+    ),
 }
 
 
@@ -191,6 +197,8 @@ class Count(IntEnum):
     FRAGMENTED = 12
     TOO_BIG_ANSWERED = 13
     PROBES = 14
+    ANNOUNCEMENTS = 15
+    SUPPRESSED = 16
 
 
 class Counters:

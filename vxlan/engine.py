@@ -135,6 +135,18 @@ class FaultState(NamedTuple):
     hits: int
 
 
+class StationState(NamedTuple):
+    """A station that is announced in a segment (vxlan/announce.py).
+
+    mac, addresses  6 bytes, and 4 or 16 bytes each
+    remote          underlay address of the VTEP that announces it; None: we do
+    """
+
+    mac: bytes
+    addresses: tuple[bytes, ...]
+    remote: str | None = None
+
+
 @dataclass(slots=True)
 class EngineInfo:
     """What the engine is and what the kernel granted it.  Shown by `pyvxlan show`.
@@ -231,6 +243,26 @@ class Engine(Protocol):
     def echo(self, nonce: bytes) -> float | None:
         """Seconds until the probe of `ping` was acknowledged; None while it is not."""
 
+    def announce_with(self, key: bytes | None, epoch: float) -> None:
+        """Sign announcements with a key, and believe no others; None: no key.  `epoch` is
+        the wall clock less the monotonic one, in seconds."""
+
+    def set_announcing(self, vni: int, on: bool, now: float) -> None:
+        """Tell the remotes of a segment our stations, and believe what they tell."""
+
+    def add_station(self, vni: int, mac: bytes, addresses: tuple[bytes, ...], now: float) -> None:
+        """Announce a station.  KeyError where the segment does not announce, ValueError
+        beyond the bound."""
+
+    def del_station(self, vni: int, mac: bytes, now: float) -> bool:
+        """Announce a station no more; False if it was not.  KeyError as above."""
+
+    def stations(self, vni: int) -> list[StationState]:
+        """What is announced in a segment, by us and by others."""
+
+    def leave(self, now: float) -> None:
+        """Tell the remotes that our stations are gone: this node ends."""
+
     def peers_up(self) -> Mapping[str, bool]:
         """Underlay address -> heard since the last error that named it."""
 
@@ -257,8 +289,9 @@ class Engine(Protocol):
         """Let time pass: ageing, and probes."""
 
     def take_output(self) -> tuple[list[Datagram], list[Frame]]:
-        """What is to be sent besides what `encap` and `decap` returned: probes and
-        their acknowledgements to the underlay, packet-too-big answers to TAPs."""
+        """What is to be sent besides what `encap` and `decap` returned: probes, their
+        acknowledgements and announcements to the underlay; packet-too-big answers and
+        those of neighbours to TAPs."""
 
     def drain_events(self) -> list[Event]:
         """Take out what happened since the last call."""

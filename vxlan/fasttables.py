@@ -27,18 +27,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vxlan import _fastpath, fit
-from vxlan.drop import Count, Counters, Drop
-from vxlan.echo import Echoes
-from vxlan.engine import (
-    Datagram,
-    EngineInfo,
-    FaultRefused,
-    FaultState,
-    Frame,
-    PathState,
-    Policy,
-)
+from vxlan.announce import Announcer
+from vxlan.drop import Count, Counters
+from vxlan.engine import Datagram, EngineInfo, FaultRefused, FaultState, Frame, Policy
 from vxlan.event import Event, EventKind, EventLog
+from vxlan.fastasides import FastAsides
 from vxlan.fastnames import Names, Side
 from vxlan.fault import Fault
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
@@ -47,7 +40,6 @@ from vxlan.segment import Segment
 from vxlan.vtep import replicate
 from vxlan.wire import inspect
 
-UNBOUNDED = 0xFFFFFFFF
 NONE = 0xFFFFFFFF
 
 _STATES = (State.DYNAMIC, State.EXTERN_LEARN, State.STATIC)
@@ -68,7 +60,7 @@ _DETAILS = {
 }
 
 
-class FastTables:
+class FastTables(FastAsides):
     """The tables of the compiled engine, and its data path without input and output."""
 
     def __init__(
@@ -77,9 +69,11 @@ class FastTables:
         self.info = EngineInfo("fastpath", why)
         self.queues = queues
         self.port = port
-        self.local = frozenset(local)
+        addresses = tuple(local)
+        self.local = frozenset(addresses)
         self.log = EventLog()
         self.probing = Paths(self.log)
+        self.announcer = Announcer(addresses, self.remotes)
         self.answers: list[Frame] = []
         self.core = _fastpath.Core(port, secrets.randbits(64))
         self.names = Names(self.core)
@@ -133,6 +127,7 @@ class FastTables:
         )
 
     def remove_segment(self, vni: int) -> None:
+        self.announcer.close(vni, 0.0)
         del self._sides[vni]
         self.core.remove_segment(vni)
         self.probing.set_echoes(vni, None, 0.0)
@@ -365,38 +360,11 @@ class FastTables:
             from_ = self.names.remote(was) if was != NONE else None
             self.log.put(Event(kind, now, vni, mac, to, from_, detail))
 
-    def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
-        self.probing.set(ceilings, now)
-        self.follow_paths()
-
-    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
-        self._sides[vni].segment.asks_as = echoes.mac if echoes else b""
-        self.core.set_asks_as(vni, echoes.mac if echoes else None)
-        self.probing.set_echoes(vni, echoes, now)
-        self.follow_paths()
-
-    def paths(self) -> Mapping[str, PathState]:
-        return self.probing.states()
-
-    def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:
-        return self.probing.ping(remote, size, flow, now)
-
-    def echo(self, nonce: bytes) -> float | None:
-        return self.probing.echo(nonce)
-
-    def follow_paths(self) -> None:
-        """Write into C what the paths carry now."""
-        rooms = self.probing.rooms
-        for address in self._rooms.keys() - rooms.keys():
-            self.core.set_room(self.names.peer(address), UNBOUNDED)
-        for address, room in rooms.items():
-            if self._rooms.get(address) != room:
-                self.core.set_room(self.names.peer(address), max(room, 0))
-        self._rooms = dict(rooms)
-
     # -- the data path without input and output ------------------------------------------
 
     def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
+        if self.announcer.answers(vni):
+            frames = [frame for frame in frames if not self.answered(vni, frame)]
         made: list[Datagram] = []
         for numbers, data, *rest in self.core.encap(vni, frames, now):
             remotes = tuple(self.names.remote(number) for number in numbers)
@@ -440,34 +408,16 @@ class FastTables:
         self._sync_events()
         return frames
 
-    def take_reply(self, peer: int, vni: int, frame: bytes, now: float) -> bool:
-        """Whether a frame for this host was the answer to an echo of ours."""
-        source = self.names.address(peer)
-        if frame[0:6] != self._sides[vni].segment.asks_as:
-            return False
-        if not self.probing.replied(frame, source, now):
-            return False
-        self.core.count(None, peer, Count.PROBES, 1)
-        self.follow_paths()
-        return True
-
-    def take_probe(self, peer: int, datagram: Datagram, now: float) -> None:
-        """A probe of one of our remotes is acknowledged; anybody else's is refused."""
-        source = datagram.remote.address
-        side = next((one for one in self._sides.values() if one.knows(source)), None)
-        if side and self.probing.take(datagram, side.segment.remote_at(source), now):
-            self.core.count(None, peer, Count.PROBES, 1)
-            self.follow_paths()
-        else:
-            self.core.drop(None, peer, Drop.VXLAN_INVALID_HDR, 1)
-
     def tick(self, now: float) -> None:
         self.core.tick(now)
         self._sync_events()
+        self.follow(self.announcer.tick(now), now)
+        self.follow_neighbours()
         self.probing.tick(now)
         self.follow_paths()
 
     def take_output(self) -> tuple[list[Datagram], list[Frame]]:
         datagrams, self.probing.output = self.probing.output, []
+        datagrams += self.announcer.take_output()
         frames, self.answers = self.answers, []
         return datagrams, frames

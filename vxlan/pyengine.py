@@ -42,6 +42,8 @@ from operator import attrgetter
 from socket import socket
 from typing import TYPE_CHECKING
 
+from vxlan.announce import Announcer, Change
+from vxlan.announcing import Announcing
 from vxlan.drop import Counters, Drop
 from vxlan.engine import Datagram, EngineInfo, Frame, OnEvents, PathState, Policy
 from vxlan.event import Event, EventKind
@@ -68,7 +70,7 @@ TICK = 0.25
 _vni_of = attrgetter("vni")
 
 
-class PythonEngine(Injecting):
+class PythonEngine(Announcing, Injecting):
     """The Engine contract (vxlan/engine.py) on `Vtep` and an event loop."""
 
     def __init__(self, local: Iterable[str], port: int, why: str = "asked for") -> None:
@@ -81,6 +83,13 @@ class PythonEngine(Injecting):
         self._epoll: select.epoll | None = None
         self._encap, self._decap = self.vtep.encap, self.vtep.decap
         self._recorder: Recorder | None = None
+
+    @property
+    def announcer(self) -> Announcer:  # type: ignore[override]  # it is the VTEP's
+        return self.vtep.announcer
+
+    def follow(self, changes: Iterable[Change], now: float) -> None:
+        self.vtep.follow(changes, now)
 
     # -- tables ------------------------------------------------------------------------
 
@@ -176,6 +185,7 @@ class PythonEngine(Injecting):
 
     def take_output(self) -> tuple[list[Datagram], list[Frame]]:
         datagrams, self.vtep.paths.output = self.vtep.paths.output, []
+        datagrams += self.announcer.take_output()
         frames, self.vtep.answers = self.vtep.answers, []
         return datagrams, frames
 

@@ -17,6 +17,7 @@ Encap, in this order.  The first rule that refuses a frame names the reason:
     1  an Ethernet header is there                       PKT_TOO_SMALL
     2  the source MAC is that of one station             MAC_INVALID_SOURCE
     3  vlan = "drop": the frame has no tag               VLAN_POLICY
+    -> a question that an announced station answers is answered here (vxlan/neighbour.py)
     4  somebody is to have it                            NO_TX_TARGET
     5  the packet fits, or can be made to (vxlan/fit.py)  PKT_TOO_BIG
     -> one datagram for each target: the segment's VXLAN header and the frame
@@ -40,20 +41,25 @@ A frame that is refused teaches nothing: learning is the last step.  Rules 1 and
 2 have no segment to be counted in, so the VTEP has counters of its own for them.
 
 Besides, a VTEP sends on its own account: probes of the path to each remote and
-their acknowledgements (`paths.output`, vxlan/probe.py), and what it has to say of
-packets that are too big (`answers`).  They wait until somebody takes them.
+their acknowledgements (`paths.output`, vxlan/probe.py), the stations that it announces
+(`announcer.output`, vxlan/announce.py), and frames for the TAP: what it has to say of
+packets that are too big, and of neighbours (`answers`).  They wait until somebody takes
+them.  Probes and announcements of others have the I flag clear: rule 1 looks at them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from vxlan import fit
+from vxlan.announce import SOURCE, Announcer, Change, is_announced
+from vxlan.announcement import is_announcement
 from vxlan.drop import Count, Drop, Tally
 from vxlan.echo import Echoes
 from vxlan.engine import Datagram, Frame, Policy
 from vxlan.event import Event, EventKind, EventLog
-from vxlan.fdb import Remote
+from vxlan.fdb import FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.segment import Segment
 from vxlan.wire import (
@@ -80,13 +86,15 @@ class Vtep:
     """One tunnel end point with the underlay addresses `local` and a UDP port."""
 
     def __init__(self, local: Iterable[str], port: int = DSTPORT) -> None:
-        self.local = frozenset(local)
+        addresses = tuple(local)
+        self.local = frozenset(addresses)
         self.port = port
         self.segments: dict[int, Segment] = {}
         self.tally = Tally()
         self.log = EventLog()
         self.peers: dict[str, bool] = {}
         self.paths = Paths(self.log)
+        self.announcer = Announcer(addresses, lambda vni: self.segments[vni].flood_list)
         self.answers: list[Frame] = []
 
     # -- segments ----------------------------------------------------------------------
@@ -100,6 +108,7 @@ class Vtep:
 
     def remove_segment(self, vni: int) -> None:
         """Forget a VNI.  KeyError if it is not there."""
+        self.announcer.close(vni, 0.0)
         del self.segments[vni]
         self.paths.set_echoes(vni, None, 0.0)
 
@@ -118,9 +127,11 @@ class Vtep:
     def encap(self, vni: int, frame: bytes, now: float) -> list[Datagram]:
         """What a frame from the TAP becomes: one datagram for each target, or nothing."""
         segment = self.segments[vni]
-        refused = _refuse_to_encap(segment, frame)
+        refused = refuse_to_encap(segment, frame)
         if refused is not None:
             segment.tally.drop(refused)
+            return []
+        if self.announcer.answers(vni) and self._answer(segment, frame):
             return []
         targets = segment.targets(frame[0:6], now)
         if not targets:
@@ -132,6 +143,15 @@ class Vtep:
             return self._encap_too_big(segment, frame, inner, targets, limit, now)
         frame = fit.clamped(segment, frame, targets, self.paths.rooms)
         return replicate(segment, frame, inner, targets)
+
+    def _answer(self, segment: Segment, frame: bytes) -> bool:
+        """Whether a frame asked for a neighbour that is known here, and was answered."""
+        answer = self.announcer.answer(segment.vni, frame)
+        if answer is None:
+            return False
+        segment.tally.count(Count.SUPPRESSED)
+        self.answers.append(Frame(segment.vni, answer))
+        return True
 
     def _encap_too_big(
         self,
@@ -158,8 +178,7 @@ class Vtep:
         header = parse_vxlan(datagram.payload)
         segment = self.segments.get(header.vni) if header and header.valid else None
         if header is None or segment is None:
-            if not self._take_probe(datagram, now):
-                self.tally.drop(_why_no_segment(header), source)
+            self._take_without_segment(header, datagram, now)
             return None
         refused = self._refuse_sender(segment, source)
         if refused is not None:
@@ -168,6 +187,40 @@ class Vtep:
         if not self.peers.get(source):
             self._set_peer(Remote(source, self.port), True, now, "")
         return self._decap_into(segment, header, datagram, now)
+
+    def _take_without_segment(
+        self, header: VxlanHeader | None, datagram: Datagram, now: float
+    ) -> None:
+        """What is for us and no segment of ours: a probe, an announcement, or nothing."""
+        source = datagram.remote.address
+        segment = next((one for one in self.segments.values() if one.knows(source)), None)
+        if is_announcement(datagram.payload):
+            self._take_announcement(segment, datagram, now)
+        elif segment and self.paths.take(datagram, segment.remote_at(source), now):
+            self.tally.count(Count.PROBES, source)
+        else:
+            self.tally.drop(_why_no_segment(header), source)
+
+    def _take_announcement(self, segment: Segment | None, datagram: Datagram, now: float) -> None:
+        source = datagram.remote.address
+        remote = segment.remote_at(source) if segment else None
+        changes = self.announcer.take(datagram, remote, now) if remote else None
+        if changes is None:
+            self.tally.drop(Drop.ANNOUNCEMENT_REFUSED, source)
+        else:
+            self.tally.count(Count.ANNOUNCEMENTS, source)
+            self.follow(changes, now)
+
+    def follow(self, changes: Iterable[Change], now: float) -> None:
+        """Write the entries that announcements make."""
+        for vni, mac, remote in changes:
+            segment = self.segments[vni]
+            if remote is not None:
+                with suppress(FdbFull):
+                    to = (segment.remote_at(remote),)
+                    segment.fdb.set(mac, to, State.EXTERN_LEARN, SOURCE, now)
+            elif is_announced(segment.fdb.get(mac)):
+                segment.fdb.remove(mac, now, state=State.EXTERN_LEARN)
 
     def _refuse_sender(self, segment: Segment, source: str) -> Drop | None:
         if source in self.local:
@@ -213,15 +266,6 @@ class Vtep:
         self.tally.count(Count.PROBES, source)
         return True
 
-    def _take_probe(self, datagram: Datagram, now: float) -> bool:
-        """Whether a datagram without a segment was a probe of one of our remotes."""
-        source = datagram.remote.address
-        segment = next((one for one in self.segments.values() if one.knows(source)), None)
-        if segment is None or not self.paths.take(datagram, segment.remote_at(source), now):
-            return False
-        self.tally.count(Count.PROBES, source)
-        return True
-
     # -- what is no packet -------------------------------------------------------------
 
     def unreachable(self, remote: Remote, now: float, why: str) -> None:
@@ -241,10 +285,12 @@ class Vtep:
         """Let time pass.  To be called a few times a second."""
         for segment in self.segments.values():
             segment.fdb.age(now)
+        self.follow(self.announcer.tick(now), now)
         self.paths.tick(now)
 
 
-def _refuse_to_encap(segment: Segment, frame: bytes) -> Drop | None:
+def refuse_to_encap(segment: Segment, frame: bytes) -> Drop | None:
+    """Why a frame from the TAP goes no further, whatever it is for."""
     if len(frame) < ETH_HLEN:
         return Drop.PKT_TOO_SMALL
     if frame[6] & 1 or frame[6:12] == ZERO_MAC:

@@ -1,0 +1,150 @@
+"""Beside the packets: paths, echoes, announcements of the compiled engine.
+
+All this is rare and decided in Python, by the very classes of the Python engine
+(vxlan/paths.py, vxlan/announce.py).  What follows from it for packets is written into C:
+the room of each path, whose questions may be answered here, entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from vxlan import _fastpath
+from vxlan.announce import SOURCE, Announcer, Change, is_announced
+from vxlan.announcement import is_announcement
+from vxlan.announcing import Announcing
+from vxlan.drop import Count, Drop
+from vxlan.echo import Echoes
+from vxlan.engine import Datagram, Frame, PathState
+from vxlan.fastnames import Names, Side
+from vxlan.fdb import FdbEntry, FdbFull, Remote, State
+from vxlan.paths import Paths
+from vxlan.vtep import refuse_to_encap
+
+UNBOUNDED = 0xFFFFFFFF
+
+
+class FastAsides(Announcing):
+    """What vxlan/fasttables.py inherits; that has the tables."""
+
+    core: _fastpath.Core
+    names: Names
+    probing: Paths
+    announcer: Announcer
+    answers: list[Frame]
+    _sides: dict[int, Side]
+    _rooms: dict[str, int]
+
+    def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
+        raise NotImplementedError
+
+    def fdb_set(
+        self,
+        vni: int,
+        mac: bytes,
+        remotes: tuple[Remote, ...],
+        state: State,
+        source: str,
+        now: float,
+    ) -> FdbEntry:
+        raise NotImplementedError
+
+    def fdb_remove(
+        self, vni: int, mac: bytes, now: float, state: State | None = None
+    ) -> FdbEntry | None:
+        raise NotImplementedError
+
+    # -- paths -------------------------------------------------------------------------
+
+    def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
+        self.probing.set(ceilings, now)
+        self.follow_paths()
+
+    def set_echoes(self, vni: int, echoes: Echoes | None, now: float) -> None:
+        self._sides[vni].segment.asks_as = echoes.mac if echoes else b""
+        self.core.set_asks_as(vni, echoes.mac if echoes else None)
+        self.probing.set_echoes(vni, echoes, now)
+        self.follow_paths()
+
+    def paths(self) -> Mapping[str, PathState]:
+        return self.probing.states()
+
+    def ping(self, remote: Remote, size: int, flow: int, now: float) -> bytes:
+        return self.probing.ping(remote, size, flow, now)
+
+    def echo(self, nonce: bytes) -> float | None:
+        return self.probing.echo(nonce)
+
+    def follow_paths(self) -> None:
+        """Write into C what the paths carry now."""
+        rooms = self.probing.rooms
+        for address in self._rooms.keys() - rooms.keys():
+            self.core.set_room(self.names.peer(address), UNBOUNDED)
+        for address, room in rooms.items():
+            if self._rooms.get(address) != room:
+                self.core.set_room(self.names.peer(address), max(room, 0))
+        self._rooms = dict(rooms)
+
+    def take_reply(self, peer: int, vni: int, frame: bytes, now: float) -> bool:
+        """Whether a frame for this host was the answer to an echo of ours."""
+        source = self.names.address(peer)
+        if frame[0:6] != self._sides[vni].segment.asks_as:
+            return False
+        if not self.probing.replied(frame, source, now):
+            return False
+        self.core.count(None, peer, Count.PROBES, 1)
+        self.follow_paths()
+        return True
+
+    def take_probe(self, peer: int, datagram: Datagram, now: float) -> None:
+        """Follow a probe or an announcement of one of our remotes; refuse anybody else's."""
+        source = datagram.remote.address
+        side = next((one for one in self._sides.values() if one.knows(source)), None)
+        if is_announcement(datagram.payload):
+            self._take_announcement(peer, side, datagram, now)
+        elif side and self.probing.take(datagram, side.segment.remote_at(source), now):
+            self.core.count(None, peer, Count.PROBES, 1)
+            self.follow_paths()
+        else:
+            self.core.drop(None, peer, Drop.VXLAN_INVALID_HDR, 1)
+
+    # -- announcements -----------------------------------------------------------------
+
+    def _take_announcement(
+        self, peer: int, side: Side | None, datagram: Datagram, now: float
+    ) -> None:
+        remote = side.segment.remote_at(datagram.remote.address) if side else None
+        changes = self.announcer.take(datagram, remote, now) if remote else None
+        if changes is None:
+            self.core.drop(None, peer, Drop.ANNOUNCEMENT_REFUSED, 1)
+        else:
+            self.core.count(None, peer, Count.ANNOUNCEMENTS, 1)
+            self.follow(changes, now)
+            self.follow_neighbours()
+
+    def follow(self, changes: Iterable[Change], now: float) -> None:
+        for vni, mac, remote in changes:
+            if remote is not None:
+                with suppress(FdbFull):
+                    to = (self._sides[vni].segment.remote_at(remote),)
+                    self.fdb_set(vni, mac, to, State.EXTERN_LEARN, SOURCE, now)
+            elif is_announced(self.fdb_get(vni, mac)):
+                self.fdb_remove(vni, mac, now, State.EXTERN_LEARN)
+
+    def follow_neighbours(self) -> None:
+        """Let the workers leave questions to Python where any can be answered."""
+        for vni in self._sides:
+            self.core.set_answers(vni, self.announcer.answers(vni))
+
+    def answered(self, vni: int, frame: bytes) -> bool:
+        """Whether a frame asked for a neighbour that is known here, and was answered."""
+        segment = self._sides[vni].segment
+        if refuse_to_encap(segment, frame) is not None:
+            return False
+        answer = self.announcer.answer(vni, frame)
+        if answer is None:
+            return False
+        segment.tally.count(Count.SUPPRESSED)
+        self.answers.append(Frame(vni, answer))
+        return True
