@@ -20,6 +20,7 @@ from vxlan.cli import (
     fault,
     fdb,
     lab,
+    lab_fault,
     monitor,
     ping,
     remote,
@@ -67,6 +68,8 @@ for _command in (
     lab.lab,
 ):
     cli.add_command(_command)
+
+lab.lab.add_command(lab_fault.fault)
 
 
 def main() -> None:

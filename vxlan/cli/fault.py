@@ -53,8 +53,9 @@ def commands(node_of: Callable[[dict[str, Any]], str]) -> Sequence[click.Command
         forge-mac --as MAC                the inner source is another's
         flap --vni N --as MAC             a MAC is announced from here, again and again
         """
+        options["as"] = as_
         name = node_of(options)
-        answer = session.call(name, "fault.add", kind=kind, **{"as": as_}, **options)
+        answer = session.call(name, "fault.add", kind=kind, **options)
         if as_json:
             output.emit_json(answer)
         else:

@@ -46,7 +46,8 @@ def _complete_lab(_ctx: click.Context, _param: click.Parameter, begun: str) -> l
     return [name for name in store.names() if name.startswith(begun)]
 
 
-def _complete_place(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+def complete_place(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """Hosts, containers and routers of the lab that is meant."""
     from vxlan.lab import LabError, manage
 
     try:
@@ -246,7 +247,7 @@ def _print_ways(ways: list[Reach]) -> None:
 
 
 @lab.command()
-@click.argument("host", shell_complete=_complete_place)
+@click.argument("host", shell_complete=complete_place)
 @lab_option
 def enter(host: str, lab_name: str | None) -> None:
     """Open a shell on a host, container or router of the lab; `exit` leaves it.
@@ -270,7 +271,7 @@ def _bashrc(there: RunningLab, host: str) -> Path:
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
-@click.argument("host", shell_complete=_complete_place)
+@click.argument("host", shell_complete=complete_place)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @lab_option
 def execute(host: str, command: tuple[str, ...], lab_name: str | None) -> None:

@@ -78,6 +78,7 @@ class _Builder:
         lab.start(*self._nodes.values())
         for host, state in zip(self._plan.hosts, made, strict=True):
             if host.name in self._nodes:
+                self._nodes[host.name].inject(host.faults)
                 state["node"] = node_state(self._nodes[host.name])
         self._state["hosts"] = made
 
@@ -175,6 +176,7 @@ def _host_state(
         "dstport": plan.dstport, "node": None,
         "link": {"mtu": plan.link.mtu, "delay": plan.link.delay, "loss": plan.link.loss},
         "segments": segments, "containers": containers,
+        "faults": [dict(one) for one in plan.faults],
     }  # fmt: skip
 
 

@@ -82,6 +82,11 @@ class NodeCalls:
         segments: list[dict[str, Any]] = self.show()["segments"]
         return next(segment for segment in segments if segment["vni"] == vni)
 
+    def inject(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        """Add faults, each a table as in vxlan/config_fault.py.  Raises api.ApiError."""
+        for one in faults:
+            self.call("fault.add", **one)
+
     def fdb(self, vni: int) -> dict[str, dict[str, Any]]:
         """The forwarding entries of a VNI by MAC, without the flood list."""
         entries: list[dict[str, Any]] = self.call("fdb.show", vni=vni)

@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 from vxlan.config_lines import KeyPath, Wrong
 from vxlan.config_reading import array, located, tables_of, text_of, values
+from vxlan.lab import plan_faults
 from vxlan.lab import plan_rules as rules
 from vxlan.lab import plan_tables as known
 from vxlan.mtu import OVERHEAD
@@ -92,7 +93,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host of the underlay; `vtep` is what carries frames to the others."""
+    """A host of the underlay; `vtep` is what carries frames to the others.
+
+    faults   what its node is told after its start, as in vxlan/config_fault.py
+    """
 
     name: str
     address: tuple[str, ...]
@@ -103,6 +107,7 @@ class Host:
     link: Link = Link()
     segments: tuple[Segment, ...] = ()
     containers: tuple[Container, ...] = ()
+    faults: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def ips(self) -> tuple[str, ...]:
@@ -172,6 +177,7 @@ def _plan(tables: Mapping[str, Any], name: str) -> Plan:
         for host, (path, table) in zip(bare, given, strict=True)
     )
     rules.check_nodes(hosts)
+    hosts = tuple(_with_faults(host, *one, hosts) for host, one in zip(hosts, given, strict=True))
     return Plan(lab.get("title", name), hosts, router, lab.get("wire", True))
 
 
@@ -261,6 +267,13 @@ def _segment(
     foreign = known.foreign_to(host.vtep)
     rest = {key: one for key, one in keys.items() if key not in {"vni", "remotes", *foreign}}
     return Segment(vni, remotes, rest)
+
+
+def _with_faults(
+    host: Host, path: KeyPath, table: Mapping[str, Any], hosts: Sequence[Host]
+) -> Host:
+    found = array(table, "fault", path)
+    return replace(host, faults=plan_faults.read(found, path, host, hosts)) if found else host
 
 
 def _container(

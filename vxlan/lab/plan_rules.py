@@ -125,7 +125,12 @@ def _check_kernel(host: Host, path: KeyPath) -> None:
 
 def node_tables(host: Host) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """[vtep] and the [[segment]] of a pyvxlan host, as its node's configuration has them."""
-    vtep = {"local": list(host.ips), "engine": host.engine, "dstport": host.dstport}
+    vtep = {
+        "local": list(host.ips),
+        "engine": host.engine,
+        "dstport": host.dstport,
+        "faults": host.engine != "auto" or bool(host.faults),
+    }
     segments = [
         {
             "vni": segment.vni,

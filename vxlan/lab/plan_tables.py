@@ -135,6 +135,7 @@ HOST: Mapping[str, Check | None] = {
     "link": None,
     "segment": None,
     "container": None,
+    "fault": None,
 }
 
 LINK: Mapping[str, Check | None] = {"mtu": link_mtu, "delay": milliseconds, "loss": percent}

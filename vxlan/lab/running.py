@@ -104,6 +104,7 @@ class RunningHost(Station):
         node = Node(self, self.short, (), path.parent, own_runtime=True)
         node.start()
         node.wait_ready()
+        node.inject(self.state.get("faults", ()))
         state = node_state(node)
         self._node = RunningNode(state)
         return state
