@@ -74,12 +74,9 @@ def make_engine(engine_name: str) -> Callable[..., Engine]:
 
 @pytest.fixture(scope="session", autouse=True)
 def runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Control sockets of nodes under test stay out of /run."""
-    path = tmp_path_factory.mktemp("run")
-    before = os.environ.get("PYVXLAN_RUNTIME_DIR")
-    os.environ["PYVXLAN_RUNTIME_DIR"] = str(path)
-    yield path
-    if before is None:
-        del os.environ["PYVXLAN_RUNTIME_DIR"]
-    else:
-        os.environ["PYVXLAN_RUNTIME_DIR"] = before
+    """Control sockets and state of nodes under test stay out of /run and /var/lib."""
+    sockets, state = (tmp_path_factory.mktemp(name) for name in ("run", "state"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYVXLAN_RUNTIME_DIR", str(sockets))
+        patch.setenv("PYVXLAN_STATE_DIR", str(state))
+        yield sockets

@@ -200,7 +200,11 @@ def test_metadata(unpacked: Unpacked) -> None:
     assert {need.partition("; ")[2] for need in scapy} == {'extra == "lab"', 'extra == "test"'}
     with zipfile.ZipFile(wheel) as archive:
         scripts = archive.read(f"pyvxlan-{__version__}.dist-info/entry_points.txt").decode()
-    assert scripts.split() == ["[console_scripts]", "pyvxlan", "=", "vxlan.cli:main"]
+    assert scripts.splitlines() == [
+        "[console_scripts]",
+        "pyvxlan = vxlan.cli:main",
+        "pyvxlan-cni = vxlan.plugins.cni:main",
+    ]
 
 
 def test_the_command_starts_without_scapy(unpacked: Unpacked) -> None:

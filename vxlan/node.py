@@ -42,6 +42,7 @@ from vxlan.metrics import render
 from vxlan.metrics_server import MetricsError, MetricsServer
 from vxlan.netdev import NetdevError
 from vxlan.netwatch import Watch
+from vxlan.node_attach import Attachments
 from vxlan.node_capture import Captures
 from vxlan.node_faults import FaultOperations
 from vxlan.node_operations import Operations
@@ -78,6 +79,7 @@ class Node:
         self.local: tuple[str, ...] = ()
         self.segments: dict[int, NodeSegment] = {}
         self.began = time.monotonic()
+        self.attachments = Attachments(self)
         self._operations = Operations(self)
         self._server = Server(
             socket_path(config.name),
@@ -308,6 +310,7 @@ class Node:
             for segment in list(self.segments.values()):
                 await segment.follow()
                 await segment.refit(fresh=True)
+            await self.attachments.follow()
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

@@ -11,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from vxlan import config_values as values
 from vxlan import netdev, node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
+from vxlan.arguments import Args
+from vxlan.arguments import checked as _checked
+from vxlan.arguments import only as _only
+from vxlan.arguments import optional as _optional
 from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_segment import NodeSegment
@@ -28,9 +32,6 @@ from vxlan.wire import ZERO_MAC, mac_text
 
 if TYPE_CHECKING:
     from vxlan.node import Node
-
-T = TypeVar("T")
-Args = dict[str, Any]
 
 SOURCE = "operator"
 """The source of entries that are written by command."""
@@ -61,6 +62,7 @@ class Operations:
             "ping": self.ping,
             "reload": self.reload,
             "down": self.down,
+            **self._node.attachments.table(),
         }
 
     # -- the node --------------------------------------------------------------------------
@@ -303,26 +305,3 @@ def _state(args: Args) -> State | None:
     if "state" not in args:
         return None
     return State(_checked(args, "state", values.one_of(*(state.value for state in State))))
-
-
-def _checked(args: Args, key: str, check: Callable[[object], T]) -> T:
-    if key not in args:
-        raise ApiError(f"{key} is missing: the request needs it", "usage")
-    try:
-        return check(args[key])
-    except ValueError as error:
-        raise ApiError(f"{key}: {error}", "usage") from None
-
-
-def _optional(args: Args, key: str, default: T, check: Callable[[object], T]) -> T:
-    return _checked(args, key, check) if args.get(key) is not None else default
-
-
-def _only(args: Args, *known: str) -> None:
-    """Refuse arguments that nobody reads; null counts as not given."""
-    for key in [key for key, value in args.items() if value is None]:
-        del args[key]
-    unknown = [key for key in args if key not in known]
-    if unknown:
-        takes = ", ".join(known) or "none"
-        raise ApiError(f"no such argument: {unknown[0]} (this takes {takes})", "usage")

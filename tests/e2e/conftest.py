@@ -7,12 +7,15 @@ own.  When a test fails, the logs of all nodes of its labs are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
-from worlds import Pair, kernel_pair, python_pair, restore
+from runtime import Box, Runtime, conf, ranges
+from worlds import VNI, Pair, kernel_pair, python_pair, restore
 
-from vxlan.lab import Lab
+from vxlan import api
+from vxlan.lab import Lab, segment
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,3 +63,40 @@ def any_pair(request: pytest.FixtureRequest, engine_name: str) -> Iterator[Pair]
     with Lab("e2e") as made:
         build = python_pair if request.param == "pyvxlan" else kernel_pair
         yield build(made, engine_name)
+
+
+# -- container runtimes ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runtimes() -> Iterator[tuple[Runtime, Runtime]]:
+    """Two hosts of one segment, each with a node and a runtime."""
+    with Lab("cni") as lab:
+        a, b = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
+        nodes = a.node(segment(VNI, b.address)), b.node(segment(VNI, a.address))
+        lab.start(*nodes)
+        yield (
+            Runtime(a, conf(nodes[0].name)),
+            Runtime(b, conf(nodes[1].name, ranges("10.42.2.1", "10.42.2.9"))),
+        )
+
+
+@pytest.fixture
+def here(runtimes: tuple[Runtime, Runtime]) -> Runtime:
+    return runtimes[0]
+
+
+@pytest.fixture
+def box(here: Runtime) -> Iterator[Callable[[], Box]]:
+    """Makes containers; whatever a test left attached is taken away."""
+    made: list[Box] = []
+
+    def make(name: str = "") -> Box:
+        made.append(Box(f"box-{secrets.token_hex(4)}{name}"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for node in api.running():
+            api.call(node, "detach", container=one.name)
+        one.remove()

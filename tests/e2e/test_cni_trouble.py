@@ -1,0 +1,92 @@
+"""CNI: containers and nodes that vanish, bridges that are deleted, state that is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from runtime import Box, Refused, Runtime, attached, conf
+from worlds import VNI
+
+from vxlan import netdev, statefile
+from vxlan.lab import Lab, ping, segment, wait_until
+
+pytestmark = pytest.mark.namespaces
+
+
+def test_a_container_that_vanishes_gives_its_address_back(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    one = box()
+    here.add(one)
+    one.vanish()
+    wait_until(lambda: not attached(here), 10, "the attachment to be struck out")
+
+
+def test_containers_outlive_the_node(box: Callable[[], Box]) -> None:
+    """Killed and started again: the links stay, the records too, addresses are not given twice."""
+    with Lab("cni") as lab:
+        a, b = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
+        b.kernel_vxlan(VNI, [a.address])
+        far = b.container("far", "10.42.3.3/16")
+        node = a.up(segment(VNI, b.address))
+        runtime = Runtime(a, conf(node.name))
+        one, gone, two = box(), box(), box()
+        runtime.add(one)
+        runtime.add(gone)
+        assert ping(one, far.address).received == 1  # type: ignore[arg-type]
+        node.kill()
+        gone.vanish()
+        with pytest.raises(Refused, match="no node named") as refused:
+            runtime.add(two)
+        assert refused.value.code == 11
+        lab.start(node)
+        wait_until(lambda: len(attached(runtime)) == 1, 10, "the other one to be struck out")
+        runtime.check(one)
+        assert ping(one, far.address).received == 1  # type: ignore[arg-type]
+        runtime.add(two)
+        assert one.addresses() != two.addresses()
+        node.stop()
+        runtime.delete(one)
+        assert not netdev.exists("eth0", one.name)
+        lab.start(node)
+        wait_until(lambda: len(attached(runtime)) == 1, 10, "the deleted one to be struck out")
+
+
+def test_a_bridge_that_was_deleted_gets_its_containers_back(
+    here: Runtime, runtimes: tuple[Runtime, Runtime], box: Callable[[], Box]
+) -> None:
+    one, two = box(), box()
+    for runtime, at in zip(runtimes, (one, two), strict=True):
+        runtime.add(at)
+    netdev.delete("br0", here.host.name)
+    wait_until(lambda: attached(here)[0]["plugged"], 10, "the port to be plugged in again")
+    assert ping(one, two.addresses()[0].partition("/")[0]).received == 1  # type: ignore[arg-type]
+
+
+def test_a_state_file_that_is_damaged_is_kept_and_named(box: Callable[[], Box]) -> None:
+    with Lab("cni") as lab:
+        a = lab.host("a", "192.0.2.1/24")
+        node = a.node(segment(VNI, "192.0.2.2"))
+        path = statefile.state_dir() / node.name / "attached.json"
+        path.parent.mkdir()
+        path.write_text("{")
+        lab.start(node)
+        with pytest.raises(Refused, match=r"attached.json: cannot be read.*mend or remove it"):
+            Runtime(a, conf(node.name)).add(box())
+        assert path.read_text() == "{"
+
+
+def test_state_of_another_boot_does_not_count(box: Callable[[], Box]) -> None:
+    with Lab("cni") as lab:
+        a = lab.host("a", "192.0.2.1/24")
+        node = a.up(segment(VNI, "192.0.2.2"))
+        runtime = Runtime(a, conf(node.name))
+        runtime.add(box())
+        path = statefile.state_dir() / node.name / "attached.json"
+        assert path.stat().st_mode & 0o777 == 0o600
+        node.stop()
+        path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+        lab.start(node)
+        assert attached(runtime) == []

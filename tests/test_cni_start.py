@@ -1,0 +1,41 @@
+"""`pyvxlan-cni` is run twice for each container: what it imports is what it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+from vxlan.plugins import {name}
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["cni"])
+def test_only_the_standard_library_is_imported(name: str) -> None:
+    """Neither what is slow nor what belongs to the node."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(name=name)], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    thirds = {"click", "rich", "pyroute2", "uvloop", "pytun", "scapy"}
+    slow = {"asyncio", "logging", "subprocess", "dataclasses", "inspect"}
+    assert loaded & (thirds | slow) == set()
+    ours = {one for one in loaded if one.startswith("vxlan.") and "plugins" not in one}
+    assert ours == {"vxlan.api", "vxlan.netplain"}
+
+
+def test_version_needs_no_node_and_no_root() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vxlan.plugins.cni"],
+        env={"CNI_COMMAND": "VERSION"},
+        input="{}",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["supportedVersions"] == ["0.4.0", "1.0.0", "1.1.0"]

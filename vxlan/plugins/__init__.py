@@ -1,0 +1,1 @@
+"""What container runtimes start or talk to: `pyvxlan-cni` and its kin."""

@@ -1,0 +1,69 @@
+"""The container's half of attaching it: move the link in, give it addresses and routes.
+
+The node made the link and plugged its other end in (vxlan/node_attach.py); only we can
+enter the container's namespace.  What is undone after a failure is the node's to undo:
+with the port in the bridge the container's end goes too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from vxlan.netplain import PlainError, PlainLink, Session, inside
+
+
+class Way(NamedTuple):
+    """One route; without `gateway` the destination is on the link.  `mtu`: its metric, bytes."""
+
+    dst: str
+    gateway: str = ""
+    mtu: int = 0
+
+
+def join(netns: str, ifname: str, attached: dict[str, Any], ways: list[Way]) -> str:
+    """Set up a container's interface as `attach` answered; the MAC of the port outside.
+
+    Raises OSError if the namespace cannot be entered, PlainError or ValueError if the
+    kernel or a route is wrong.
+    """
+    with Session() as here, Session(netns) as there:
+        if there.link(ifname) is not None:
+            text = f"the container has an interface {ifname} already: remove it, or name another"
+            raise ValueError(text)
+        here.move(here.index(attached["inner"]), there, ifname)
+        if any(":" in cidr for cidr in attached["addresses"]):
+            _allow_ipv6(netns, ifname)
+        there.set_link(ifname, mtu=attached["mtu"], up=True)
+        for cidr in attached["addresses"]:
+            there.add_address(ifname, cidr)
+        for way in ways:
+            there.add_route(ifname, way.dst, way.gateway, mtu=way.mtu)
+        outside = here.link(attached["device"])
+    return outside.mac if outside else ""
+
+
+def _allow_ipv6(netns: str, ifname: str) -> None:
+    """Runtimes switch it off where they know of no IPv6 address."""
+    with inside(netns):
+        try:
+            with open(f"/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6", "w") as switch:
+                switch.write("0")
+        except OSError:
+            return  # read-only here: then the address is refused with the kernel's reason
+
+
+def look(netns: str, ifname: str) -> tuple[PlainLink, list[str], list[Way]]:
+    """A container's interface, its addresses and the routes by it.
+
+    Raises PlainError (ENODEV) if it is not there, OSError if the namespace is not.
+    """
+    with Session(netns) as there:
+        link = there.link(ifname)
+        if link is None:
+            raise PlainError(f"interface {ifname} in {netns}", 19)
+        ways = [
+            Way(route.dst, route.gateway)
+            for route in there.routes()
+            if route.ifindex == link.ifindex
+        ]
+        return link, there.addresses(ifname), ways
