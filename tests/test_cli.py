@@ -27,13 +27,14 @@ from vxlan.doctor import Finding, Level
 UP_FLAGS = {
     "--vni", "--local", "--remote", "--dstport", "--tap", "--bridge", "--address", "--mtu",
     "--engine", "--name", "--accept", "--vlan", "--dev", "--ageing", "--maxaddress", "--srcport",
-    "--ttl", "--tos", "--learning", "--no-learning", "--echo",
+    "--ttl", "--tos", "--learning", "--no-learning", "--echo", "--announce", "--no-announce",
 }  # fmt: skip
 
 COMMANDS = [
     ["up"], ["down"], ["reload"], ["show"], ["monitor"], ["doctor"], ["fdb"], ["remote"],
     ["fdb", "show"], ["fdb", "add"], ["fdb", "replace"], ["fdb", "del"], ["fdb", "flush"],
     ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"],
+    ["station"], ["station", "show"], ["station", "add"], ["station", "del"],
     ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
     ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["capture"],
 ]  # fmt: skip

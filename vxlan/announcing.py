@@ -21,6 +21,9 @@ class Announcing:
         """Write the entries that announcements make."""
         raise NotImplementedError
 
+    def _flush(self) -> None:
+        """Send at once what there is to say, where there is an underlay."""
+
     def announce_with(self, key: bytes | None, epoch: float) -> None:
         self.announcer.key, self.announcer.epoch = key, epoch
 
@@ -32,9 +35,12 @@ class Announcing:
 
     def add_station(self, vni: int, mac: bytes, addresses: tuple[bytes, ...], now: float) -> None:
         self.follow(self.announcer.add(vni, Station(mac, addresses), now), now)
+        self._flush()
 
     def del_station(self, vni: int, mac: bytes, now: float) -> bool:
-        return self.announcer.remove(vni, mac, now)
+        found = self.announcer.remove(vni, mac, now)
+        self._flush()
+        return found
 
     def stations(self, vni: int) -> list[StationState]:
         own = [StationState(mac, one.addresses) for mac, one in self.announcer.own(vni).items()]
@@ -43,3 +49,4 @@ class Announcing:
 
     def leave(self, now: float) -> None:
         self.announcer.leave(now)
+        self._flush()

@@ -47,6 +47,7 @@ class VtepConfig:
     rcvbuf   bytes of the underlay socket's receive buffer; 0 = as much as allowed
     queues   workers of the fastpath, each with a queue of every TAP; 0 = by the cores
     metrics  where Prometheus may ask for the counters; None: nowhere
+    key_file  holds the key that signs announcements (vxlan/announce.py); None: no key
     faults   whether faults may be injected by command (vxlan/fault.py)
     """
 
@@ -61,6 +62,7 @@ class VtepConfig:
     rcvbuf: int = 0
     queues: int = 0
     metrics: Endpoint | None = None
+    key_file: str | None = None
     faults: bool = False
 
 
@@ -80,6 +82,7 @@ class SegmentConfig:
     address  overlay addresses of this host, put on the bridge, else on the TAP
     mtu      overlay MTU in bytes; None = as large as the paths to the remotes allow
     echo     stations behind remotes that answer no probe, to find what the path carries
+    announce  whether to tell the remotes our stations, and to believe what they tell
     """
 
     vni: int
@@ -100,6 +103,7 @@ class SegmentConfig:
     mss: Literal["clamp", "off"] | int = "clamp"
     mac: str | None = None
     echo: tuple[Behind, ...] = ()
+    announce: bool = False
 
     def policy(self, mtu: int, max_frame: int = 0) -> Policy:
         """What the engine is told, with the overlay MTU that is in force."""

@@ -46,6 +46,7 @@ VTEP: Mapping[str, Check | None] = {
     "rcvbuf": lambda value: values.whole(value, 0, 1 << 30, "a number of bytes"),
     "queues": values.queues,
     "metrics": values.endpoint,
+    "key_file": values.text,
     "faults": values.flag,
 }
 
@@ -68,6 +69,7 @@ SEGMENT: Mapping[str, Check | None] = {
     "mss": values.mss,
     "mac": values.station_text,
     "echo": values.echoes,
+    "announce": values.flag,
 }
 
 STATIC: Mapping[str, Check | None] = {
@@ -96,5 +98,6 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "ttl": ("segment", "ttl"),
     "tos": ("segment", "tos"),
     "echo": ("segment", "echo"),
+    "announce": ("segment", "announce"),
 }
 """Flag without its dashes -> table and key.  `--name` is the node's, no key."""

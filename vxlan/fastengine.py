@@ -216,7 +216,9 @@ class FastEngine(FastTables):
     # -- time and errors ------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self.tick(time.monotonic())
+        now = time.monotonic()
+        self.announcer.epoch = time.time() - now  # the wall clock may step
+        self.tick(now)
         lost = self._underlay.take_rcvbuf_drops()
         if lost:
             self.core.drop(None, LOCAL_PEER, Drop.SOCKET_RCVBUFF, lost)

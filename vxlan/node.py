@@ -48,6 +48,7 @@ from vxlan.node_faults import FaultOperations
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
 from vxlan.node_segment import FILE, NodeSegment
+from vxlan.node_stations import KeyProblem, read_key
 from vxlan.overlay_mtu import misfit, paths
 from vxlan.tap import TapError
 from vxlan.underlay import Underlay, UnderlayError
@@ -61,7 +62,8 @@ REVIEW_GAP = 0.5
 log = logging.getLogger(__name__)
 
 _REFUSALS = (
-    ApiError, EngineUnavailable, MetricsError, NetdevError, NoAddress, TapError, UnderlayError,
+    ApiError, EngineUnavailable, KeyProblem, MetricsError, NetdevError, NoAddress, TapError,
+    UnderlayError,
 )  # fmt: skip
 
 
@@ -80,10 +82,10 @@ class Node:
         self.segments: dict[int, NodeSegment] = {}
         self.began = time.monotonic()
         self.attachments = Attachments(self)
-        self._operations = Operations(self)
+        self.operations = Operations(self)
         self._server = Server(
             socket_path(config.name),
-            {**self._operations.table(), **FaultOperations(self).table()},
+            {**self.operations.table(), **FaultOperations(self).table()},
             group=config.group,
             streams={"capture": Captures(self).open},
         )
@@ -141,6 +143,7 @@ class Node:
         if problem := await self.misfits(self.config.segments):
             raise NodeError(problem)
         underlay = self._open_underlay(stack)
+        self._set_key()
         stack.push_async_callback(self._stop_segments)
         for segment in self.config.segments:
             await self.start_segment(segment)
@@ -183,10 +186,16 @@ class Node:
         stack.callback(underlay.close)
         return underlay
 
+    def _set_key(self) -> None:
+        path = self.config.vtep.key_file
+        key = read_key(path) if path else None
+        self.engine.announce_with(key, time.time() - time.monotonic())
+
     def _start_engine(self, underlay: Underlay, stack: AsyncExitStack) -> None:
         """Last, when every segment has its TAP: nothing has to be dropped for want of one."""
         self.engine.start(underlay, self._on_events)
         stack.callback(self.engine.stop)
+        stack.callback(lambda: self.engine.leave(time.monotonic()))
         log.info("engine %s (%s)", self.engine.info.name, self.engine.info.why)
         for sentence in self.engine.info.fallbacks:
             log.warning("%s", sentence)
@@ -201,7 +210,7 @@ class Node:
         log.info("metrics: http://%s/metrics", where)
 
     async def _metrics(self) -> str:
-        return render(await self._operations.show({}))
+        return render(await self.operations.show({}))
 
     async def misfits(self, segments: Sequence[SegmentConfig]) -> str | None:
         """The first segment whose MTU cannot be had, in words."""

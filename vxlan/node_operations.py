@@ -27,6 +27,7 @@ from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_segment import NodeSegment
 from vxlan.node_segments import Segments
+from vxlan.node_stations import Stations
 from vxlan.overlay_mtu import misfit, paths
 from vxlan.wire import ZERO_MAC, mac_text
 
@@ -43,6 +44,7 @@ class Operations:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._segment_changes = Segments(node)
+        self._stations = Stations(node)
 
     def table(self) -> Mapping[str, Operation]:
         """Name -> operation, for vxlan/api_server.py."""
@@ -57,6 +59,7 @@ class Operations:
             "remote.show": self.remote_show,
             "remote.add": self.remote_add,
             "remote.del": self.remote_del,
+            **self._stations.table(),
             "segment.add": self._segment_changes.add,
             "segment.del": self._segment_changes.delete,
             "ping": self.ping,
@@ -103,7 +106,7 @@ class Operations:
 
     async def _write(self, args: Args, *, replace: bool) -> Any:
         _only(args, "vni", "mac", "dst", "port", "state")
-        segment = self._segment(args)
+        segment = self.segment(args)
         mac = _mac(args)
         remote = self._remote(args)
         state = _state(args) or State.STATIC
@@ -144,7 +147,7 @@ class Operations:
     async def fdb_del(self, args: Args) -> Any:
         """Withdraw an entry, or one remote of it."""
         _only(args, "vni", "mac", "dst", "port")
-        segment = self._segment(args)
+        segment = self.segment(args)
         mac = _mac(args)
         if mac == ZERO_MAC:
             self._del_from_flood_list(segment, self._remote(args))
@@ -168,7 +171,7 @@ class Operations:
     async def fdb_flush(self, args: Args) -> Any:
         """Withdraw all entries of a state and of a remote address; {"flushed": how many}."""
         _only(args, "vni", "state", "dst")
-        segment = self._segment(args)
+        segment = self.segment(args)
         dst = _checked(args, "dst", values.underlay_address) if "dst" in args else None
         flushed = segment.flush(_state(args), dst)
         await segment.refit()
@@ -177,7 +180,7 @@ class Operations:
     def fdb_why(self, args: Args) -> Any:
         """Where an entry comes from, and its last moves."""
         _only(args, "vni", "mac")
-        segment = self._segment(args)
+        segment = self.segment(args)
         mac, now = _mac(args), time.monotonic()
         entry = segment.engine.fdb_get(segment.config.vni, mac)
         events = self._node.chronicle.history.of(segment.config.vni, mac)
@@ -196,7 +199,7 @@ class Operations:
     async def remote_add(self, args: Args) -> Any:
         """Add to the flood list; `echo` is a station behind the remote (vxlan/echo.py)."""
         _only(args, "vni", "dst", "port", "echo")
-        segment = self._segment(args)
+        segment = self.segment(args)
         remote = self._remote(args)
         station = _optional(args, "echo", None, values.station_address)
         if station and (problem := station_problem(station, segment.config.address)):
@@ -211,7 +214,7 @@ class Operations:
     async def remote_del(self, args: Args) -> Any:
         """Take from the flood list."""
         _only(args, "vni", "dst", "port")
-        segment = self._segment(args)
+        segment = self.segment(args)
         remote = self._remote(args)
         self._del_from_flood_list(segment, remote)
         if remote.address in segment.echo:
@@ -260,9 +263,10 @@ class Operations:
     # -- arguments -------------------------------------------------------------------------
 
     def _segments(self, args: Args) -> list[NodeSegment]:
-        return [self._segment(args)] if "vni" in args else list(self._node.segments.values())
+        return [self.segment(args)] if "vni" in args else list(self._node.segments.values())
 
-    def _segment(self, args: Args) -> NodeSegment:
+    def segment(self, args: Args) -> NodeSegment:
+        """The segment that a request names, or the only one.  Raises ApiError."""
         segments = self._node.segments
         there = ", ".join(map(str, segments)) or "none"
         if "vni" not in args:

@@ -20,8 +20,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from ipaddress import ip_interface
 
 from vxlan import overlay_mtu
+from vxlan.announcement import MAX_ADDRESSES
 from vxlan.attachment import Attachment
 from vxlan.config import SegmentConfig
 from vxlan.echo import Echoes
@@ -94,6 +96,7 @@ class NodeSegment:
         self._fit(await self._ask_limit(self.config.all_remotes()))
         self.engine.add_segment(vni, self.policy)
         try:
+            self.engine.set_announcing(vni, self.config.announce, time.monotonic())
             self._add_remotes(self.config.remotes)
             self._set_static(static(self.config))
             async with self._devices:
@@ -189,6 +192,9 @@ class NodeSegment:
             await self._update_devices(self.config, new)
         old, self.config = self.config, new
         await self._update_echoes(old, new)
+        if old.announce != new.announce:
+            self.engine.set_announcing(new.vni, new.announce, time.monotonic())
+            await self.follow()
         gone = [remote for remote in old.remotes if remote not in new.remotes]
         self._add_remotes(remote for remote in new.remotes if remote not in old.remotes)
         for remote in gone:
@@ -325,6 +331,16 @@ class NodeSegment:
             self.engine.set_own_macs(self.config.vni, macs)
             if self.echo:
                 await self._tell_echoes()
+            if self.config.announce:
+                await self._announce_this_host()
+
+    async def _announce_this_host(self) -> None:
+        """This host is a station, too, where it has an address.  Raises NetdevError."""
+        mac = await asyncio.to_thread(self._attachment.own_mac)
+        cidrs = self.config.address[:MAX_ADDRESSES]
+        if mac is not None:
+            addresses = tuple(ip_interface(cidr).ip.packed for cidr in cidrs)
+            self.engine.add_station(self.config.vni, mac, addresses, time.monotonic())
 
     async def _tell_echoes(self) -> None:
         """Which stations are asked in the place of their VTEPs.  Raises NetdevError."""

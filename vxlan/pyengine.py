@@ -348,7 +348,9 @@ class PythonEngine(Announcing, Injecting):
             self.vtep.unreachable(Remote(error.address, self.vtep.port), now, error.detail)
 
     def _tick(self) -> None:
-        self.vtep.tick(time.monotonic())
+        now = time.monotonic()
+        self.announcer.epoch = time.time() - now  # the wall clock may step
+        self.vtep.tick(now)
         self._count_lost_in_socket()
         self._flush()
         self._report()

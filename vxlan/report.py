@@ -84,6 +84,8 @@ def segment_json(segment: NodeSegment, ring: int) -> dict[str, Any]:
         "mtu_auto": config.mtu is None,
         "mtu_limit": segment.limit.why if segment.limit else "no path is known now",
         "policy": asdict(segment.policy),
+        "announce": config.announce,
+        "stations": len(engine.stations(config.vni)),
         "fdb_entries": engine.fdb_count(config.vni),
         "remotes": remotes_json(segment),
         "counters": counters_json(counters),

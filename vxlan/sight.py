@@ -99,7 +99,8 @@ class Flag(IntFlag):
     CHANGED = 1  # its headers were: MSS lowered, or a congestion mark passed on
     FRAGMENTED = 2
     ANSWERED = 4  # with packet-too-big
-    OWN = 8  # a probe, an acknowledgement or an answer of the VTEP itself
+    OWN = 8  # a probe, an acknowledgement, an announcement or an answer of the VTEP itself
+    SUPPRESSED = 16  # a question for a neighbour, answered here
 
 
 NO_FLAGS = Flag(0)

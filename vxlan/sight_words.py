@@ -26,6 +26,8 @@ def say(seen: Seen, dstport: int = 4789) -> str:
         return f"{seen.targets} packets were seen here and not kept"
     if seen.reason is not None:
         return _dropped(seen, dstport)
+    if seen.flags & Flag.SUPPRESSED:
+        return f"vni {seen.vni}: a question for a neighbour that is announced: answered here"
     if seen.flags & Flag.OWN:
         return _own(seen, dstport)
     return ", ".join([_way(seen, dstport), *_more(seen)])
@@ -44,7 +46,7 @@ def _own(seen: Seen, dstport: int) -> str:
     if seen.where is Where.TAP_OUT:
         return f"vni {seen.vni}: an answer or a question of this VTEP"
     side = "->" if seen.where is Where.UNDERLAY_OUT else "<-"
-    return f"probe or acknowledgement {side} {_remote(seen.remote, dstport)}"
+    return f"probe, acknowledgement or announcement {side} {_remote(seen.remote, dstport)}"
 
 
 def _way(seen: Seen, dstport: int) -> str:

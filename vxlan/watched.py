@@ -27,6 +27,9 @@ _TARGETED = (None, Drop.PKT_TOO_BIG)
 """What is decided when it is known whom a frame goes to."""
 
 
+_OWN = (Count.PROBES, Count.ANNOUNCEMENTS)
+
+
 class Difference:
     """What goes up in some counters, of one underlay address (None: local), from now on."""
 
@@ -81,7 +84,7 @@ class WatchedVtep:
         difference = Difference(source, *tallies)
         frame = vtep.decap(datagram, now)
         changed = frame is not None and frame.data != datagram.payload[VXLAN_HLEN:]
-        own = vni is None and difference.counted(Count.PROBES)
+        own = vni is None and any(map(difference.counted, _OWN))
         flags = Flag.CHANGED if changed else Flag.OWN if own else NO_FLAGS
         tell_decap(self._recorder, datagram, difference.reason(), flags)
         return frame
@@ -99,6 +102,9 @@ def tell_encap(
     """Record a frame from a TAP; `entry` is its destination's."""
     reason = difference.reason()
     seen = Seen(Where.TAP_IN, frame, len(frame), vni=vni, reason=reason, targets=0)
+    if difference.counted(Count.SUPPRESSED):
+        recorder.put(seen._replace(flags=Flag.SUPPRESSED))
+        return
     targets = entry.remotes if entry else flood_list
     if reason in _TARGETED and targets:
         found, age = how_found(entry, now)

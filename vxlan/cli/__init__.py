@@ -25,6 +25,7 @@ from vxlan.cli import (
     ping,
     remote,
     show,
+    station,
     up,
 )
 from vxlan.cli.errors import Cli
@@ -61,6 +62,7 @@ for _command in (
     capture.capture,
     fdb.fdb,
     remote.remote,
+    station.station,
     ping.ping,
     fault.fault,
     doctor.doctor,

@@ -52,6 +52,7 @@ _FLAGS = [
     click.option("--accept", metavar="known|any", help="Whose datagrams to take.  [known]"),
     click.option("--vlan", metavar="carry|drop", help="Tagged inner frames.  [carry]"),
     click.option("--learning/--no-learning", default=None, help="Learn stations.  [learning]"),
+    click.option("--announce/--no-announce", default=None, help="Tell stations.  [no-announce]"),
     click.option("--ageing", metavar="S", help="Forget silent stations; 0 = never.  [300]"),
     click.option("--maxaddress", metavar="N", help="Bound of the forwarding table.  [65536]"),
     click.option("--ttl", metavar="N|inherit", help="TTL of the outer packet.  [64]"),
