@@ -44,11 +44,7 @@ def show(args: tuple[str, ...], as_json: bool, node: str | None, **options: str 
 
     STATE is static, extern_learn or dynamic.
     """
-    said = words.parse(args, **options)
-    if node is None:
-        node, said = words.take_name(said)
-    words.refuse_rest(said)
-    name, vni = words.target(node, said)
+    (name, vni), said = words.shown(args, node, **options)
     entries = [entry for entry in session.call(name, "fdb.show", vni=vni) if _wanted(entry, said)]
     if as_json:
         output.emit_json(entries)

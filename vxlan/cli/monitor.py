@@ -23,11 +23,7 @@ def monitor(args: tuple[str, ...], as_json: bool, node: str | None, **options: s
 
     With --json one object a line.
     """
-    said = words.parse(args, **options)
-    if node is None:
-        node, said = words.take_name(said)
-    words.refuse_rest(said)
-    name, vni = words.target(node, said)
+    (name, vni), _ = words.shown(args, node, **options)
     devices = Devices(name)
     try:
         for event in session.stream(name, "monitor", vni=vni):

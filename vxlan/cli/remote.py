@@ -35,11 +35,7 @@ def remote() -> None:
 @json_option
 def show(args: tuple[str, ...], as_json: bool, node: str | None, **options: str | None) -> None:
     """Show the remotes with their state and traffic."""
-    said = words.parse(args, **options)
-    if node is None:
-        node, said = words.take_name(said)
-    words.refuse_rest(said)
-    name, vni = words.target(node, said)
+    (name, vni), _ = words.shown(args, node, **options)
     remotes = session.call(name, "remote.show", vni=vni)
     if as_json:
         output.emit_json(remotes)

@@ -37,11 +37,7 @@ def station() -> None:
 @json_option
 def show(args: tuple[str, ...], as_json: bool, node: str | None, **options: str | None) -> None:
     """Show what is announced here, and by others."""
-    said = words.parse(args, **options)
-    if node is None:
-        node, said = words.take_name(said)
-    words.refuse_rest(said)
-    name, vni = words.target(node, said)
+    (name, vni), _ = words.shown(args, node, **options)
     stations = session.call(name, "station.show", vni=vni)
     if as_json:
         output.emit_json(stations)

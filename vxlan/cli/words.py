@@ -149,6 +149,15 @@ def target(node: str | None, words: Words) -> Target:
     raise Failure(f"no running segment has the TAP {words.dev}: `pyvxlan show` lists them")
 
 
+def shown(words: Sequence[str], node: str | None, **options: str | None) -> tuple[Target, Words]:
+    """What the arguments of a command that shows something mean: `[NAME] [vni N] [dev TAP]`."""
+    said = parse(words, **options)
+    if node is None:
+        node, said = take_name(said)
+    refuse_rest(said)
+    return target(node, said), said
+
+
 def segment_options(command: F) -> F:
     """`--vni`, `--dev` and `--node`: which segment of which node."""
     vni = click.option("--vni", metavar="N", help="Which segment.")
