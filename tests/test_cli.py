@@ -36,7 +36,9 @@ COMMANDS = [
     ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"],
     ["station"], ["station", "show"], ["station", "add"], ["station", "del"],
     ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
-    ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["capture"],
+    ["lab", "ping"], ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["lab", "capture"],
+    ["lab", "lessons"], ["lab", "lesson"], ["lab", "check"],
+    ["capture"],
 ]  # fmt: skip
 
 

@@ -153,6 +153,10 @@ def test_wheel_with_the_extension(unpacked: Unpacked) -> None:
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"vxlan", f"{own}.dist-info", f"{own}.data"}
     assert {"vxlan/py.typed", "vxlan/_fastpath.pyi"} <= names
+    lessons = (
+        path.relative_to(ROOT / "docs/lab") for path in (ROOT / "docs/lab").rglob("??-*/**/*.*")
+    )
+    assert {f"vxlan/lab/lessons/{path.as_posix()}" for path in lessons} <= names
     assert f"{own}.data/data/share/man/man8/pyvxlan.8" in names
     assert f"{own}.data/data/lib/systemd/system/pyvxlan@.service" in names
     assert sum(name.endswith(".so") for name in names) == 1

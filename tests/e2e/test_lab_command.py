@@ -15,7 +15,7 @@ import pytest
 
 from tests.clirun import complaint, process, run
 from tests.topologies import PAIR, ROUTED
-from vxlan import netns
+from vxlan import netns, pcap_read
 from vxlan.lab import RunningLab, manage, processes, store, wait_until
 
 pytestmark = pytest.mark.namespaces
@@ -194,3 +194,55 @@ def test_an_up_that_was_killed_is_cleared_away_by_down(labs: Path) -> None:
     assert run("lab", "down", name).exit_code == 0
     assert [one for one in netns.names() if one.startswith(name)] == []
     assert not store.directory(name).exists()
+
+
+# -- packets on its wires -----------------------------------------------------------------
+
+
+def test_packets_of_a_vni_are_shown_and_drawn(pair: RunningLab) -> None:
+    words = ("capture", "--lab", pair.name, "b", "--vni", "42", "--count", "2", "--draw")
+    with process("lab", *words) as child:
+        lines = pinged_until_it_ends(pair, child).splitlines()
+    heads = [line for line in lines if line and not line.startswith(" ")]
+    assert len(heads) == 2
+    assert all(" b " in line and "| VXLAN VNI 42 |" in line for line in heads)
+    assert sum("VNI" in line and "00 00 2a" in line for line in lines) == 2
+
+
+def test_packets_are_written_for_others_to_read(pair: RunningLab, labs: Path) -> None:
+    path = labs / "both.pcapng"
+    words = ("capture", "--lab", pair.name, "a", "c1", "--count", "6", "-w", str(path))
+    with process("lab", *words) as child:
+        assert pinged_until_it_ends(pair, child) == ""
+    with path.open("rb") as stream:
+        found = list(pcap_read.packets(stream))
+    assert len(found) == 6
+    assert [one.when for one in found] == sorted(one.when for one in found)
+
+
+def pinged_until_it_ends(pair: RunningLab, child: subprocess.Popen[str]) -> str:
+    """What a capture printed, which ends by itself once there was enough to see."""
+
+    def ended() -> bool:
+        run("lab", "ping", "--lab", pair.name, "c1", "c2", "-c", "1")
+        return child.poll() is not None
+
+    wait_until(ended, 20, "the capture to have seen enough")
+    return child.communicate()[0]
+
+
+def test_a_wire_that_is_none_is_one_line(pair: RunningLab) -> None:
+    words = ("lab", "capture", "--lab", pair.name)
+    assert "has no host zz" in complaint(run(*words, "zz"), 1)
+    assert "many wires" in complaint(run(*words, "switch"), 1)
+    assert "No such file" in complaint(run(*words, "a", "-w", "/nowhere/x", "-c", "1"), 1)
+
+
+def test_ping_takes_names_and_addresses(pair: RunningLab) -> None:
+    for target in ("c2", "10.42.0.12"):
+        result = run("lab", "ping", "--lab", pair.name, "c1", target, "-c", "2")
+        assert result.exit_code == 0
+        assert result.stderr == "2 of 2 answered by 10.42.0.12\n"
+    lost = run("lab", "ping", "--lab", pair.name, "c1", "10.42.0.99", "-c", "1")
+    assert (lost.exit_code, lost.stdout) == (1, "seq=0 lost\n")
+    assert "has no host c9" in complaint(run("lab", "ping", "--lab", pair.name, "c1", "c9"), 1)

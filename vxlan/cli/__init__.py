@@ -19,8 +19,7 @@ from vxlan.cli import (
     doctor,
     fault,
     fdb,
-    lab,
-    lab_fault,
+    lab_group,
     monitor,
     ping,
     remote,
@@ -67,11 +66,9 @@ for _command in (
     fault.fault,
     doctor.doctor,
     bench.bench,
-    lab.lab,
+    lab_group.lab,
 ):
     cli.add_command(_command)
-
-lab.lab.add_command(lab_fault.fault)
 
 
 def main() -> None:

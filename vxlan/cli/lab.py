@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vxlan.cli import lab_words, output
-from vxlan.cli.errors import FAILED, USAGE, Failure
+from vxlan.cli.errors import USAGE, Failure
 from vxlan.cli.options import json_option
-from vxlan.cli.output import Cell, Column
 
 if TYPE_CHECKING:
     from vxlan.lab.plan import Plan
-    from vxlan.lab.reach import Reach
     from vxlan.lab.running import RunningLab
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NOT_FOUND = 127
-"""The exit status of `exec` where there is no such command, as shells have it."""
 
 
 @click.group()
@@ -32,10 +25,13 @@ def lab() -> None:
     """Labs: hosts, containers and overlays on this machine, in network namespaces.
 
     \b
-    pyvxlan lab up pair.toml             make it, and leave it running
+    pyvxlan lab lessons                  what can be learnt
+    pyvxlan lab up 01                    make the lab of a lesson, and leave it running
+    pyvxlan lab up pair.toml             make one of your own
     pyvxlan lab enter a                  a shell on host a
     pyvxlan lab exec c1 -- ping 10.42.0.12
     pyvxlan lab pingall                  who reaches whom
+    pyvxlan lab check 01                 whether the lesson's task is done
     pyvxlan lab down
     """
 
@@ -47,7 +43,7 @@ def _complete_lab(_ctx: click.Context, _param: click.Parameter, begun: str) -> l
 
 
 def complete_place(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """Hosts, containers and routers of the lab that is meant."""
+    """The hosts, containers and routers of the lab that begin so."""
     from vxlan.lab import LabError, manage
 
     try:
@@ -87,24 +83,27 @@ def chosen(name: str | None) -> RunningLab:
     from vxlan.lab import manage
 
     with failures():
-        return manage.choose(name)
+        return manage.choose(lab_of(name) if name else None)
 
 
 # -- up and down ---------------------------------------------------------------------------
 
 
 @lab.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--name", metavar="NAME", help="Name of the lab.  [FILE's]")
-def up(file: Path, name: str | None) -> None:
-    """Make the lab of a topology FILE, and leave it running.
+@click.argument("what", metavar="FILE|NN")
+@click.option("--name", metavar="NAME", help="Name of the lab.  [FILE's, or the lesson's]")
+def up(what: str, name: str | None) -> None:
+    """Make the lab of a topology FILE or of lesson NN, and leave it running.
 
     A lab that is up already stays as it is; nodes that have ended are started again.
     """
-    from vxlan.lab import manage
+    from vxlan.lab import lesson, manage
 
     with failures():
-        came = manage.up(file, name)
+        if lesson.is_word(what):
+            came = manage.up_lesson(lesson.find(what), name)
+        else:
+            came = manage.up(Path(what), name)
     for note in came.lab.state["notes"]:
         output.note(f"note: {note}")
     words = "is up" if came.made else "is up already"
@@ -127,7 +126,7 @@ def down(name: str | None, everything: bool) -> None:
         raise click.UsageError("NAME and --all exclude each other")
     with failures():
         manage.need_root()
-        names = [name] if name else store.names()
+        names = [lab_of(name)] if name else store.names()
         if len(names) > 1 and not everything:
             raise Failure(f"several labs are up ({', '.join(names)}): name one, or --all", USAGE)
         for one in names:
@@ -135,6 +134,15 @@ def down(name: str | None, everything: bool) -> None:
             output.note(f"lab {one} is removed" if there else f"no lab named {one} is up")
     if not names:
         output.note("no lab is up")
+
+
+def lab_of(word: str) -> str:
+    """A lab by its name, or by the number of its lesson."""
+    from vxlan.lab import lesson, store
+
+    if lesson.is_word(word) and word not in store.names():
+        return lesson.find(word).name
+    return word
 
 
 # -- looking at it -------------------------------------------------------------------------
@@ -150,7 +158,7 @@ def status(name: str | None, as_json: bool) -> None:
 
     with failures():
         manage.need_root()
-        labs = [RunningLab.load(one) for one in ([name] if name else store.names())]
+        labs = [RunningLab.load(one) for one in ([lab_of(name)] if name else store.names())]
     if as_json:
         output.emit_json([lab_words.as_json(one) for one in labs])
         return
@@ -164,19 +172,19 @@ def status(name: str | None, as_json: bool) -> None:
 
 
 @lab.command()
-@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument("what", metavar="[FILE|NN]", required=False)
 @lab_option
 @click.option(
     "--format", "form", type=click.Choice(["text", "mermaid", "svg"]), default="text",
     show_default=True, help="A tree, a Mermaid flowchart, or a picture.",
 )  # fmt: skip
 @click.option("-o", "--output", "to", type=click.Path(path_type=Path), help="Write it to a file.")
-def graph(file: Path | None, lab_name: str | None, form: str, to: Path | None) -> None:
-    """Draw a lab: the one that is up, or that of a topology FILE (needs no root)."""
+def graph(what: str | None, lab_name: str | None, form: str, to: Path | None) -> None:
+    """Draw the lab that is up, or that of a topology FILE or of lesson NN (needs no root)."""
     from vxlan.lab import graph as graphs
     from vxlan.lab.svg import svg
 
-    plan = _plan(file, lab_name)
+    plan = _plan(what, lab_name)
     drawn = {"text": graphs.text, "mermaid": graphs.mermaid, "svg": svg}[form](plan)
     if to is None:
         click.echo(drawn, nl=False)
@@ -187,108 +195,12 @@ def graph(file: Path | None, lab_name: str | None, form: str, to: Path | None) -
         raise Failure(f"{to}: {error.strerror}") from error
 
 
-def _plan(file: Path | None, lab_name: str | None) -> Plan:
-    from vxlan.lab import plan
+def _plan(what: str | None, lab_name: str | None) -> Plan:
+    from vxlan.lab import lesson, plan
 
-    if file and lab_name:
+    if what and lab_name:
         raise click.UsageError("FILE and --lab exclude each other")
     with failures():
-        return plan.load(file or chosen(lab_name).topology_path)
-
-
-@lab.command()
-@lab_option
-@click.option(
-    "--timeout", type=click.FloatRange(0.1, 60), default=1.0, show_default=True,
-    metavar="S", help="Seconds to wait for each answer, over three requests.",
-)  # fmt: skip
-@json_option
-def pingall(lab_name: str | None, timeout: float, as_json: bool) -> int:
-    """Ping from everybody to everybody who should be reached.
-
-    Hosts ping hosts in the underlay, containers the containers of their VNI.
-    Exit status 1 if somebody is not reached.
-    """
-    from vxlan.lab import reach
-
-    there = chosen(lab_name)
-    with failures():
-        ways = reach.pingall(there, timeout)
-    lost = [way for way in ways if way.rtt is None]
-    if as_json:
-        output.emit_json([way._asdict() for way in ways])
-    else:
-        _print_ways(ways)
-        output.note(f"{len(ways) - len(lost)} of {len(ways)} reached")
-    return FAILED if lost else 0
-
-
-def _print_ways(ways: list[Reach]) -> None:
-    columns = [
-        Column("from"), Column("to"), Column("address"), Column("through"),
-        Column("RTT ms", right=True),
-    ]  # fmt: skip
-    output.page().table(
-        columns,
-        (
-            (
-                way.source,
-                way.target,
-                way.address,
-                "underlay" if way.vni is None else f"VNI {way.vni}",
-                Cell("lost", "bad") if way.rtt is None else f"{way.rtt * 1e3:.2f}",
-            )
-            for way in ways
-        ),
-    )
-
-
-# -- being in it ---------------------------------------------------------------------------
-
-
-@lab.command()
-@click.argument("host", shell_complete=complete_place)
-@lab_option
-def enter(host: str, lab_name: str | None) -> None:
-    """Open a shell on a host, container or router of the lab; `exit` leaves it.
-
-    There, `pyvxlan show` and the like mean the node of that host.
-    """
-    there = chosen(lab_name)
-    shell = os.environ.get("SHELL") or "/bin/sh"
-    if Path(shell).name == "bash":
-        _become(there, host, [shell, "--rcfile", str(_bashrc(there, host))])
-    _become(there, host, [shell])
-
-
-def _bashrc(there: RunningLab, host: str) -> Path:
-    """What bash reads first: the user's own, then where we are, in the prompt."""
-    path = there.directory / "bashrc"
-    path.write_text(
-        '[ -r ~/.bashrc ] && . ~/.bashrc\nPS1="[$PYVXLAN_LAB $PYVXLAN_PLACE] \\\\w# "\n'
-    )
-    return path
-
-
-@lab.command("exec", context_settings={"ignore_unknown_options": True})
-@click.argument("host", shell_complete=complete_place)
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-@lab_option
-def execute(host: str, command: tuple[str, ...], lab_name: str | None) -> None:
-    """Run a command on a host, container or router; its exit status is ours."""
-    _become(chosen(lab_name), host, list(command))
-
-
-def _become(there: RunningLab, host: str, command: list[str]) -> None:
-    """Run a command in the place of this process; does not return."""
-    from vxlan import netns
-
-    with failures():
-        place = there.place(host)
-        environ = there.environment(host)
-        with netns.inside(place.name):
-            try:
-                sys.stdout.flush()
-                os.execvpe(command[0], command, environ)
-            except OSError as error:
-                raise Failure(f"{command[0]}: {error.strerror}", NOT_FOUND) from error
+        if what is None:
+            return plan.load(chosen(lab_name).topology_path)
+        return plan.load(lesson.find(what).topology if lesson.is_word(what) else Path(what))

@@ -104,7 +104,13 @@ _PROTOCOLS = {
     wire.IPPROTO_ICMPV6: "ICMPv6",
 }
 _ECN = ("not ECN-capable", "ECT(1)", "ECT(0)", "congestion experienced")
-_ICMP_TYPES = {0: "echo reply", 8: "echo request", 128: "echo request", 129: "echo reply"}
+_ICMP_TYPES = {
+    0: "echo reply",
+    3: "destination unreachable",
+    8: "echo request",
+    128: "echo request",
+    129: "echo reply",
+}
 
 
 def _number(raw: bytes) -> str:

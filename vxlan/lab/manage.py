@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vxlan.lab import plan as plans
 from vxlan.lab import store
 from vxlan.lab.build import build
+from vxlan.lab.lesson import Lesson
 from vxlan.lab.running import RunningLab
 from vxlan.lab.wait import LabError
 
@@ -27,7 +28,12 @@ def need_root() -> None:
         raise LabError("a lab is made of network namespaces and TAP devices: run it as root")
 
 
-def up(path: Path, name: str | None = None, lesson: str | None = None) -> Came:
+def up_lesson(lesson: Lesson, name: str | None = None) -> Came:
+    """Bring the lab of a lesson up, with its fault; raises like `up`."""
+    return up(lesson.topology, name or lesson.name, lesson)
+
+
+def up(path: Path, name: str | None = None, lesson: Lesson | None = None) -> Came:
     """Bring the lab of a topology file up; one that is up already stays as it is.
 
     `name` is the file's, unless given.  Raises ConfigError for the file, LabError,
@@ -42,8 +48,19 @@ def up(path: Path, name: str | None = None, lesson: str | None = None) -> Came:
             if there.whole:
                 return _as_it_is(there, path)
             there.down()
-        build(plan, name, path, lesson)
-    return Came(RunningLab.load(name), True, [])
+        build(plan, name, path, lesson.name if lesson else None)
+        made = RunningLab.load(name)
+        if lesson:
+            _prepare(lesson, made)
+    return Came(made, True, [])
+
+
+def _prepare(lesson: Lesson, made: RunningLab) -> None:
+    try:
+        lesson.prepare(made)
+    except BaseException:
+        made.down()
+        raise
 
 
 def _as_it_is(lab: RunningLab, path: Path) -> Came:

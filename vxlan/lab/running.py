@@ -168,7 +168,13 @@ class RunningLab:
             "PATH": f"{here}{os.pathsep}{path}",
             "PYVXLAN_LAB": self.name,
             "PYVXLAN_PLACE": word,
+            "PYVXLAN_CONFIG": str(self.directory / word / f"{word}.toml"),
         }
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The UDP ports of its VTEPs."""
+        return frozenset(host.state["dstport"] for host in self.hosts.values())
 
     @property
     def namespaces(self) -> list[str]:
