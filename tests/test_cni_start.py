@@ -15,7 +15,7 @@ print(*sys.modules)
 """
 
 
-@pytest.mark.parametrize("name", ["cni"])
+@pytest.mark.parametrize("name", ["cni", "netavark"])
 def test_only_the_standard_library_is_imported(name: str) -> None:
     """Neither what is slow nor what belongs to the node."""
     done = subprocess.run(

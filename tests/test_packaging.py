@@ -208,6 +208,7 @@ def test_metadata(unpacked: Unpacked) -> None:
         "[console_scripts]",
         "pyvxlan = vxlan.cli:main",
         "pyvxlan-cni = vxlan.plugins.cni:main",
+        "pyvxlan-netavark = vxlan.plugins.netavark:main",
     ]
 
 

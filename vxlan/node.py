@@ -147,6 +147,7 @@ class Node:
         stack.push_async_callback(self._stop_segments)
         for segment in self.config.segments:
             await self.start_segment(segment)
+        await self.attachments.restore()
         self._start_engine(underlay, stack)
         self._start_watching(stack)
         await self._start_metrics(stack)

@@ -17,7 +17,12 @@ the node and whenever links change.  A port that lost its bridge is plugged in a
 whose link is gone went with its container, since both ends of a pair go together; it
 is struck out, and its address is free.
 
-Everything here holds one lock, so that no two calls give out the same address.
+A segment that the node has not can be asked for with the first container.  It belongs to
+the owner "cni", comes again at the next start of the node while it has containers, and
+goes with the last of them.
+
+Everything here holds the node's lock for changes: no two calls give out one address, and
+no segment goes while a container comes.
 """
 
 from __future__ import annotations
@@ -26,28 +31,26 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from vxlan import attach_links, ipam, netdev, statefile
+from vxlan import attach_request as request
 from vxlan import config_values as values
-from vxlan import ipam, netdev, statefile
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
 from vxlan.arguments import Args, checked, only, optional
-from vxlan.attached import MAX_ATTACHED, Attached, Book, Key
-from vxlan.attachment import PORT_MTU
+from vxlan.attached import Attached, Book, Key
 from vxlan.ipam import Given, NoAddress, RangeSets
-from vxlan.mtu import MAX_MTU, MIN_MTU
 from vxlan.netdev import NetdevError
 from vxlan.node_segment import NodeSegment
+from vxlan.node_segments import Segments
 from vxlan.statefile import StateError
-from vxlan.wire import mac_bytes
 
 if TYPE_CHECKING:
     from vxlan.node import Node
 
-MAX_TEXT = 1024
-MAX_NAMES = 32
+OWNER = "cni"
+"""The owner of segments that are served because a container asked for them."""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ class Attachments:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._lock = asyncio.Lock()
+        self._segments = Segments(node)
         self._opened: Book | None = None
 
     def table(self) -> Mapping[str, Operation]:
@@ -68,58 +71,70 @@ class Attachments:
 
     async def attach(self, args: Args) -> Any:
         """Give a container an interface; what the plugin has to do with it."""
-        only(args, *_KEY, "vni", "netns", "names", "mac", "mtu", "ips", "ranges")
-        key = _key(args)
-        async with self._lock:
+        only(args, *request.KEY, "vni", "netns", "names", "mac", "mtu", "ips", "ranges", "segment")
+        key = request.key_of(args)
+        async with self._node.changing:
             book = await self._book()
-            segment = self._segment(args)
-            mtu = _mtu(args, segment)
-            _refuse_second(book, key)
-            given = self._addresses(args, book, segment)
-            none: tuple[str, ...] = ()
-            one = Attached(
-                key,
-                segment.config.vni,
-                _mac(args, book, segment, key),
-                mtu,
-                tuple(each.cidr for each in given),
-                optional(args, "names", none, _names),
-                optional(args, "netns", "", _text),
-            )
-            await self._make(book, one, segment, given)
+            request.refuse_second(book, key)
+            wanted = await self._serve_asked(args)
+            try:
+                one, given = await self._attach(args, book, key, wanted)
+            except BaseException:
+                await self._leave(book, checked(args, "vni", values.vni))
+                raise
         return {
             **one.as_json(),
             "inner": key.inner,
             "gateways": [each.gateway for each in given],
         }
 
+    async def _attach(
+        self, args: Args, book: Book, key: Key, wanted: dict[str, Any] | None
+    ) -> tuple[Attached, list[Given]]:
+        segment = self._segment(args)
+        mtu = request.mtu_of(args, segment)
+        given = self._addresses(args, book, segment)
+        none: tuple[str, ...] = ()
+        one = Attached(
+            key,
+            segment.config.vni,
+            request.mac_of(args, book, segment, key),
+            mtu,
+            tuple(each.cidr for each in given),
+            optional(args, "names", none, request.names),
+            optional(args, "netns", "", request.text),
+            wanted,
+        )
+        await self._make(book, one, segment, given)
+        return one, given
+
     async def detach(self, args: Args) -> Any:
         """Take interfaces away; {"detached": how many there were}."""
-        only(args, *_KEY)
-        wanted = {key: checked(args, key, _text) for key in _KEY if key in args}
+        only(args, *request.KEY)
+        wanted = {key: checked(args, key, request.text) for key in request.KEY if key in args}
         if "container" not in wanted:
             raise ApiError("container is missing: the request needs it", "usage")
-        async with self._lock:
+        async with self._node.changing:
             book = await self._book()
             gone = book.select(wanted)
-            if not gone and len(wanted) == len(_KEY):
-                await asyncio.to_thread(_remove, Key(**wanted))
+            if not gone and len(wanted) == len(request.KEY):
+                await asyncio.to_thread(attach_links.remove, Key(**wanted))
             for one in gone:
-                await asyncio.to_thread(_remove, one.key)
+                await asyncio.to_thread(attach_links.remove, one.key)
             if gone:
-                await self._write(book.strike, *(one.key for one in gone))
+                await self._strike(book, gone)
         for one in gone:
-            log.info("segment %d: %s detached", one.vni, _who(one))
+            log.info("segment %d: %s detached", one.vni, request.who(one))
         return {"detached": len(gone)}
 
     async def show(self, args: Args) -> Any:
         """The attachments that match."""
-        only(args, *_KEY, "vni")
-        wanted = {key: checked(args, key, _text) for key in _KEY if key in args}
+        only(args, *request.KEY, "vni")
+        wanted = {key: checked(args, key, request.text) for key in request.KEY if key in args}
         vni = checked(args, "vni", values.vni) if "vni" in args else None
-        async with self._lock:
+        async with self._node.changing:
             book = await self._book()
-            ports = await asyncio.to_thread(_ports)
+            ports = await asyncio.to_thread(attach_links.ports)
             found = book.select(wanted, vni)
         return [one.as_json() | {"plugged": self._plugged(one, ports)} for one in found]
 
@@ -131,28 +146,44 @@ class Attachments:
     # -- looking after them ------------------------------------------------------------------
 
     async def follow(self) -> None:
-        """Plug in again what lost its bridge; strike out what is gone."""
-        async with self._lock:
-            try:
-                book = await self._book()
-                if book.attached:
-                    await self._follow(book)
-            except (ApiError, NetdevError) as error:
-                log.warning("attached containers: %s", error)
+        """Plug in again what lost its bridge; strike out what is gone.
+
+        Whoever calls this, or `restore`, holds `changing`.
+        """
+        try:
+            book = await self._book()
+            if book.attached:
+                await self._follow(book)
+        except (ApiError, NetdevError) as error:
+            log.warning("attached containers: %s", error)
+
+    async def restore(self) -> None:
+        """At the start: serve the segments that containers had asked for."""
+        try:
+            book = await self._book()
+        except ApiError as error:
+            log.warning("attached containers: %s", error)
+            return
+        for one in book.attached.values():
+            if one.segment is not None and one.vni not in self._node.segments:
+                try:
+                    await self._segments.serve(one.segment, OWNER)
+                except ApiError as error:
+                    log.warning("segment %d of attached containers: %s", one.vni, error)
 
     async def _follow(self, book: Book) -> None:
-        ports = await asyncio.to_thread(_ports)
+        ports = await asyncio.to_thread(attach_links.ports)
         gone = [one for one in book.attached.values() if one.key.port not in ports]
         if gone:
-            await self._write(book.strike, *(one.key for one in gone))
+            await self._strike(book, gone)
         for one in gone:
-            log.info("segment %d: %s is gone, and its link with it", one.vni, _who(one))
+            log.info("segment %d: %s is gone, and its link with it", one.vni, request.who(one))
         for one in book.attached.values():
             segment = self._node.segments.get(one.vni)
             bridge = segment.config.bridge if segment else None
             if bridge is not None and ports[one.key.port] != bridge:
                 await asyncio.to_thread(netdev.set_master, one.key.port, bridge)
-                log.info("segment %d: %s plugged in again", one.vni, _who(one))
+                log.info("segment %d: %s plugged in again", one.vni, request.who(one))
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -172,6 +203,28 @@ class Attachments:
         except StateError as error:
             raise ApiError(str(error)) from None
 
+    async def _strike(self, book: Book, gone: list[Attached]) -> None:
+        await self._write(book.strike, *(one.key for one in gone))
+        for vni in {one.vni for one in gone}:
+            await self._leave(book, vni)
+
+    async def _leave(self, book: Book, vni: int) -> None:
+        """A segment that was made for containers goes with the last of them."""
+        segment = self._node.segments.get(vni)
+        if segment and segment.owner == OWNER and not any(book.of_segment(vni)):
+            await self._node.stop_segment(vni)
+
+    async def _serve_asked(self, args: Args) -> dict[str, Any] | None:
+        """Serve the segment if the node has it not; the keys to do so again, or None."""
+        vni = checked(args, "vni", values.vni)
+        wanted: dict[str, Any] | None = optional(args, "segment", None, request.table)
+        there = self._node.segments.get(vni)
+        if wanted is None or (there is not None and there.owner != OWNER):
+            return None
+        wanted = {"bridge": f"br{vni}", **wanted, "vni": vni}
+        await self._segments.serve(wanted, OWNER)
+        return wanted
+
     def _segment(self, args: Args) -> NodeSegment:
         vni = checked(args, "vni", values.vni)
         segment = self._node.segments.get(vni)
@@ -179,7 +232,7 @@ class Attachments:
             there = ", ".join(map(str, self._node.segments)) or "none"
             raise ApiError(
                 f"no segment {vni} in node {self._node.config.name}, there are {there}: "
-                "add it to the configuration",
+                'add it to the configuration, or give a "segment" with its remotes',
                 "not_found",
             )
         if segment.config.bridge is None:
@@ -194,11 +247,13 @@ class Attachments:
         """What is asked for, and one of each set of ranges."""
         sets: RangeSets = optional(args, "ranges", (), ipam.range_sets)
         none: tuple[str, ...] = ()
-        wanted = optional(args, "ips", none, _addresses)
+        wanted = optional(args, "ips", none, request.addresses)
         taken = book.taken(segment.config.vni)
         for text in wanted:
             if holder := taken.get(text.partition("/")[0]):
-                raise ApiError(f"ips: {text} is {_who(holder)}'s: choose another", "conflict")
+                raise ApiError(
+                    f"ips: {text} is {request.who(holder)}'s: choose another", "conflict"
+                )
         own = {cidr.partition("/")[0] for cidr in segment.config.address}
         try:
             return ipam.choose(sets, wanted, taken.keys() | own, book.last)
@@ -215,111 +270,8 @@ class Attachments:
         await self._write(book.put, one, last)
         try:
             assert segment.config.bridge is not None
-            await asyncio.to_thread(_plug, one, segment.config.bridge)
+            await asyncio.to_thread(attach_links.plug, one, segment.config.bridge)
         except NetdevError as error:
             await self._write(book.strike, one.key)
-            raise ApiError(f"{_who(one)}: {error}") from None
-        log.info("segment %d: %s attached, %s", one.vni, _who(one), ", ".join(one.addresses))
-
-
-# -- links: these block ----------------------------------------------------------------------
-
-
-def _plug(one: Attached, bridge: str) -> None:
-    """Make the pair of links and plug it in.  Leaves nothing if it fails."""
-    port, inner = one.key.port, one.key.inner
-    if netdev.exists(port):  # of a call that died
-        netdev.delete(port)
-    netdev.create_veth(port, inner, mtu=one.mtu)
-    try:
-        netdev.set_mac(inner, mac_bytes(one.mac))
-        netdev.set_mtu(port, PORT_MTU)
-        netdev.set_master(port, bridge)
-        netdev.set_up(port)
-    except BaseException:
-        with suppress(NetdevError):
-            netdev.delete(port)
-        raise
-
-
-def _remove(key: Key) -> None:
-    """The link may go by itself meanwhile, with its container."""
-    with suppress(NetdevError):
-        netdev.delete(key.port)
-
-
-def _ports() -> dict[str, str | None]:
-    """The names of all links, and their bridges."""
-    links = netdev.links()
-    names = {link.index: link.name for link in links}
-    return {link.name: names.get(link.master) if link.master else None for link in links}
-
-
-# -- arguments -------------------------------------------------------------------------------
-
-_KEY = ("network", "container", "ifname")
-
-
-def _key(args: Args) -> Key:
-    return Key(
-        checked(args, "network", _text),
-        checked(args, "container", _text),
-        checked(args, "ifname", values.interface),
-    )
-
-
-def _who(one: Attached) -> str:
-    name = one.names[0] if one.names else one.key.container[:12]
-    return f"container {name} ({one.key.ifname})"
-
-
-def _text(value: object) -> str:
-    found = values.text(value)
-    if len(found) > MAX_TEXT or not found.isprintable():
-        raise ValueError(f"it is no text of up to {MAX_TEXT} printable characters")
-    return found
-
-
-def _names(value: object) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(_text(one) for one in values.listed(value)))
-    if len(found) > MAX_NAMES:
-        raise ValueError(f"{len(found)} names: at most {MAX_NAMES}")
-    return found
-
-
-def _addresses(value: object) -> tuple[str, ...]:
-    """Overlay addresses, each with or without a prefix length."""
-    given = [values.text(one) for one in values.listed(value)]
-    return tuple(
-        values.cidr(one) if "/" in one else values.station_address(one)
-        for one in dict.fromkeys(given)
-    )
-
-
-def _mtu(args: Args, segment: NodeSegment) -> int:
-    wanted = optional(args, "mtu", 0, lambda one: values.whole(one, MIN_MTU, MAX_MTU, "an MTU"))
-    if wanted > segment.mtu:
-        raise ApiError(
-            f"mtu: {wanted} does not fit: segment {segment.config.vni} carries {segment.mtu}: "
-            "ask for less, or for none",
-            "conflict",
-        )
-    return wanted or segment.mtu
-
-
-def _mac(args: Args, book: Book, segment: NodeSegment, key: Key) -> str:
-    vni = segment.config.vni
-    mac = optional(args, "mac", key.mac.hex(":"), values.station_text)
-    for other in book.of_segment(vni):
-        if other.mac == mac:
-            raise ApiError(f"mac: {mac} is {_who(other)}'s: choose another", "conflict")
-    return mac
-
-
-def _refuse_second(book: Book, key: Key) -> None:
-    if there := book.attached.get(key):
-        raise ApiError(
-            f"{_who(there)} is attached to {key.network} already: detach it first", "conflict"
-        )
-    if len(book.attached) >= MAX_ATTACHED:
-        raise ApiError(f"{MAX_ATTACHED} containers are attached already", "conflict")
+            raise ApiError(f"{request.who(one)}: {error}") from None
+        log.info("segment %d: %s attached, %s", one.vni, request.who(one), ", ".join(one.addresses))

@@ -50,16 +50,20 @@ class Segments:
         """Serve one more segment; the keys are those of a [[segment]], and `owner`."""
         given = {key: value for key, value in args.items() if value is not None}
         owner = _owner(given)
-        config = self._config(given)
         async with self._node.changing:
-            there = self._node.segments.get(config.vni)
-            if there is None:
-                await self._check(config)
-                await self._start(config, owner)
-            else:
-                _refuse_another(there, config, owner)
-        segment = self._node.segments[config.vni]
-        return {"added": there is None, "segment": report.segment_json(segment, 0)}
+            segment, added = await self.serve(given, owner)
+        return {"added": added, "segment": report.segment_json(segment, 0)}
+
+    async def serve(self, given: Mapping[str, Any], owner: str) -> tuple[NodeSegment, bool]:
+        """The segment of these keys, and whether it is new.  The caller holds `changing`."""
+        config = self._config(given)
+        there = self._node.segments.get(config.vni)
+        if there is None:
+            await self._check(config)
+            await self._start(config, owner)
+        else:
+            _refuse_another(there, config, owner)
+        return self._node.segments[config.vni], there is None
 
     async def delete(self, args: Args) -> Any:
         """Serve a segment no more that came by command."""

@@ -42,7 +42,6 @@ from vxlan.plugins.cni_words import (
     LATER,
     NEWEST,
     NOT_READY,
-    TYPE,
     UNKNOWN_CONTAINER,
     UNREADABLE,
     VERSIONS,
@@ -53,7 +52,7 @@ from vxlan.plugins.cni_words import (
     check_conf,
     names_of,
 )
-from vxlan.plugins.join import join, look
+from vxlan.plugins.join import KEY, attach, look, node_for
 
 _CODES = {
     "usage": CONFIGURATION,
@@ -61,7 +60,6 @@ _CODES = {
     "conflict": CONFLICT,
     "not_running": LATER,
 }
-_KEY = ("network", "container", "ifname")
 
 
 def main() -> int:
@@ -119,6 +117,8 @@ def _explained() -> Iterator[None]:
         raise CniError(INPUT_OUTPUT, str(error)) from None
     except PlainError as error:
         raise CniError(FAILED, str(error)) from None
+    except ValueError as error:
+        raise CniError.of(CONFIGURATION, str(error)) from None
 
 
 # -- ADD -------------------------------------------------------------------------------------
@@ -141,19 +141,17 @@ def _add(call: Call, conf: dict[str, Any]) -> dict[str, Any]:
 
 def _join(call: Call, conf: dict[str, Any], told: dict[str, Any] | None) -> dict[str, Any]:
     """`told`: what the delegate said; None: the node has the addresses."""
-    node = _node(conf)
-    attached = api.call(node, "attach", **_request(call, conf, told))
-    try:
-        gateways = attached["gateways"] if told is None else cni_result.gateways(told)
-        ips = list(zip(attached["addresses"], gateways, strict=True))
-        routes = cni_result.routes(conf, told)
-        mac = join(call.netns, call.ifname, attached, cni_result.ways(routes, gateways))
-    except BaseException as error:
-        with suppress(api.ApiError, OSError):
-            api.call(node, "detach", **_key(call, conf))
-        if isinstance(error, ValueError):
-            raise CniError.of(CONFIGURATION, str(error)) from None
-        raise
+    routes = cni_result.routes(conf, told)
+
+    def gateways(attached: dict[str, Any]) -> list[str | None]:
+        return list(attached["gateways"]) if told is None else cni_result.gateways(told)
+
+    attached, mac = attach(
+        node_for(conf.get("node")),
+        _request(call, conf, told),
+        lambda attached: cni_result.ways(routes, gateways(attached)),
+    )
+    ips = list(zip(attached["addresses"], gateways(attached), strict=True))
     return cni_result.result(call, conf, attached, mac, ips, routes, told)
 
 
@@ -171,6 +169,7 @@ def _request(call: Call, conf: dict[str, Any], told: dict[str, Any] | None) -> d
         if told is None
         else [ip["address"] for ip in cni_result.ips(told)],
         "ranges": cni_result.ranges(conf, ipam) if own else None,
+        "segment": conf.get("segment"),
     }
 
 
@@ -180,7 +179,7 @@ def _request(call: Call, conf: dict[str, Any], told: dict[str, Any] | None) -> d
 def _del(call: Call, conf: dict[str, Any]) -> None:
     delegate = cni_ipam.delegate_of(conf)
     try:
-        api.call(_node(conf), "detach", **_key(call, conf))
+        api.call(node_for(conf.get("node")), "detach", **_key(call, conf))
     except api.ApiError as error:
         if error.code != "not_running":
             raise
@@ -204,10 +203,10 @@ def _gc(call: Call, conf: dict[str, Any]) -> None:
         cause = "cni.dev/valid-attachments is missing"
         raise CniError(CONFIGURATION, cause, "the runtime has to list what is in use")
     known = {(one.get("containerID"), one.get("ifname")) for one in valid}
-    node = _node(conf)
+    node = node_for(conf.get("node"))
     for one in api.call(node, "attached", network=conf["name"]):
         if (one["container"], one["ifname"]) not in known:
-            key: dict[str, Any] = {name: one[name] for name in _KEY}
+            key: dict[str, Any] = {name: one[name] for name in KEY}
             api.call(node, "detach", **key)
     delegate = cni_ipam.delegate_of(conf)
     if delegate:
@@ -221,7 +220,7 @@ def _check(call: Call, conf: dict[str, Any]) -> None:
     before = conf.get("prevResult")
     if not before:
         raise CniError(CONFIGURATION, "prevResult is missing", "CHECK needs the result of ADD")
-    found = api.call(_node(conf), "attached", **_key(call, conf))
+    found = api.call(node_for(conf.get("node")), "attached", **_key(call, conf))
     if not found:
         raise CniError(UNKNOWN_CONTAINER, f"container {call.container} is not attached", _AGAIN)
     if not found[0]["plugged"]:
@@ -259,11 +258,13 @@ def _check_inside(call: Call, one: Mapping[str, Any], before: Mapping[str, Any])
 
 def _status(call: Call, conf: dict[str, Any]) -> None:
     try:
-        shown = api.call(_node(conf), "show")
+        shown = api.call(node_for(conf.get("node")), "show")
     except (api.ApiError, OSError) as error:
         raise CniError.of(NOT_READY, str(error)) from None
     vni = conf.get("vni")
     segment = next((one for one in shown["segments"] if one["vni"] == vni), None)
+    if segment is None and conf.get("segment"):
+        return  # it comes with the first container
     if segment is None or segment["bridge"] is None:
         cause = f"node {shown['name']} has no segment {vni} with a bridge"
         raise CniError(NOT_READY, cause, "add it to the configuration")
@@ -277,22 +278,6 @@ def _status(call: Call, conf: dict[str, Any]) -> None:
 
 def _key(call: Call, conf: Mapping[str, Any]) -> dict[str, Any]:
     return {"network": conf["name"], "container": call.container, "ifname": call.ifname}
-
-
-def _node(conf: Mapping[str, Any]) -> str:
-    """The node that the configuration names, or the one that runs."""
-    wanted = conf.get("node")
-    if wanted is not None:
-        return str(wanted)
-    there = api.running()
-    if not there:
-        raise api.ApiError("no node runs here: pyvxlan up NAME", "not_running")
-    if len(there) > 1:
-        cause = f"several nodes run here ({', '.join(there)})"
-        raise CniError(
-            CONFIGURATION, cause, f'add "node": "{there[0]}" to the {TYPE} configuration'
-        )
-    return there[0]
 
 
 if __name__ == "__main__":

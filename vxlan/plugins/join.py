@@ -7,8 +7,11 @@ with the port in the bridge the container's end goes too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from vxlan import api
 from vxlan.netplain import PlainError, PlainLink, Session, inside
 
 
@@ -18,6 +21,40 @@ class Way(NamedTuple):
     dst: str
     gateway: str = ""
     mtu: int = 0
+
+
+KEY = ("network", "container", "ifname")
+
+
+def node_for(wanted: object) -> str:
+    """The node that a configuration names, or the one that runs.  Raises ApiError."""
+    if wanted:
+        return str(wanted)
+    there = api.running()
+    if not there:
+        raise api.ApiError("no node runs here: pyvxlan up NAME", "not_running")
+    if len(there) > 1:
+        text = f"several nodes run here ({', '.join(there)}): name one of them as node"
+        raise api.ApiError(text, "usage")
+    return there[0]
+
+
+def attach(
+    node: str, request: dict[str, Any], ways: Callable[[dict[str, Any]], list[Way]]
+) -> tuple[dict[str, Any], str]:
+    """Ask the node, set up the container; its answer, and the MAC of the port outside.
+
+    `ways` says which routes there are, given the answer.  Whatever fails leaves nothing.
+    Raises ApiError, OSError, PlainError or ValueError.
+    """
+    attached: dict[str, Any] = api.call(node, "attach", **request)
+    try:
+        return attached, join(request["netns"], request["ifname"], attached, ways(attached))
+    except BaseException:
+        key: dict[str, Any] = {name: request[name] for name in KEY}
+        with suppress(api.ApiError, OSError):
+            api.call(node, "detach", **key)
+        raise
 
 
 def join(netns: str, ifname: str, attached: dict[str, Any], ways: list[Way]) -> str:
