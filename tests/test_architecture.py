@@ -36,8 +36,8 @@ LAYERS = {
     "python engine": "pyengine*",
     "compiled engine": "_fastpath fast*",
     "node": """
-        config* node* api* arguments attach* doctor* finding history ipam local_address
-        metrics* operations overlay_mtu reload* report statefile control*
+        config* node* api* arguments attach* dnswire doctor* finding history ipam local_address
+        metrics* operations overlay_mtu reload* report resolver statefile control*
     """,
     "faces": "bench* cli* lab* explain* plugins* __main__",
 }

@@ -83,6 +83,7 @@ class SegmentConfig:
     mtu      overlay MTU in bytes; None = as large as the paths to the remotes allow
     echo     stations behind remotes that answer no probe, to find what the path carries
     announce  whether to tell the remotes our stations, and to believe what they tell
+    names     answer containers that ask for each other's names
     """
 
     vni: int
@@ -104,6 +105,7 @@ class SegmentConfig:
     mac: str | None = None
     echo: tuple[Behind, ...] = ()
     announce: bool = False
+    names: bool = False
 
     def policy(self, mtu: int, max_frame: int = 0) -> Policy:
         """What the engine is told, with the overlay MTU that is in force."""

@@ -35,6 +35,7 @@ def check_segments(segments: tuple[SegmentConfig, ...]) -> None:
     _bridges(segments)
     _room_for_ipv6(segments)
     _echoes(segments)
+    _names(segments)
 
 
 def each_once(values: list[Any], array: KeyPath, key: str, what: str) -> None:
@@ -82,6 +83,13 @@ def _echoes(segments: tuple[SegmentConfig, ...]) -> None:
                 raise Wrong(path, f"{vtep} is no remote of the segment: add it to remotes")
             if problem := station_problem(station, segment.address):
                 raise Wrong(path, problem)
+
+
+def _names(segments: tuple[SegmentConfig, ...]) -> None:
+    for index, segment in enumerate(segments):
+        if segment.names and all(":" in cidr for cidr in segment.address):
+            text = "names are answered at an IPv4 address of the segment: set address"
+            raise Wrong(("segment", index, "names"), text)
 
 
 def station_problem(station: str, own: tuple[str, ...]) -> str | None:

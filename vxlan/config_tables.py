@@ -70,6 +70,7 @@ SEGMENT: Mapping[str, Check | None] = {
     "mac": values.station_text,
     "echo": values.echoes,
     "announce": values.flag,
+    "names": values.flag,
 }
 
 STATIC: Mapping[str, Check | None] = {

@@ -45,6 +45,7 @@ from vxlan.netwatch import Watch
 from vxlan.node_attach import Attachments
 from vxlan.node_capture import Captures
 from vxlan.node_faults import FaultOperations
+from vxlan.node_names import Names
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
 from vxlan.node_segment import FILE, NodeSegment
@@ -83,6 +84,7 @@ class Node:
         self.began = time.monotonic()
         self.attachments = Attachments(self)
         self.operations = Operations(self)
+        self.names = Names(self)
         self._server = Server(
             socket_path(config.name),
             {**self.operations.table(), **FaultOperations(self).table()},
@@ -148,6 +150,8 @@ class Node:
         for segment in self.config.segments:
             await self.start_segment(segment)
         await self.attachments.restore()
+        stack.callback(self.names.close)
+        await self.names.follow()
         self._start_engine(underlay, stack)
         self._start_watching(stack)
         await self._start_metrics(stack)
@@ -157,7 +161,7 @@ class Node:
     def _drop_privileges(self) -> None:
         keep, vtep = {capabilities.CAP_NET_ADMIN}, self.config.vtep
         ports = [vtep.dstport, vtep.srcport[0], *([vtep.metrics.port] if vtep.metrics else ())]
-        if min(ports) < 1024:
+        if min(ports) < 1024 or any(segment.names for segment in self.config.segments):
             keep.add(capabilities.CAP_NET_BIND_SERVICE)
         for problem in capabilities.keep_only(keep):
             log.debug("privileges: %s", problem)
@@ -321,6 +325,7 @@ class Node:
                 await segment.follow()
                 await segment.refit(fresh=True)
             await self.attachments.follow()
+            await self.names.follow()
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

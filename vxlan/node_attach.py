@@ -86,6 +86,7 @@ class Attachments:
             **one.as_json(),
             "inner": key.inner,
             "gateways": [each.gateway for each in given],
+            "nameservers": self._node.names.of_segment(one.vni),
         }
 
     async def _attach(
@@ -142,6 +143,12 @@ class Attachments:
         """Whether its port is in the bridge of its segment."""
         segment = self._node.segments.get(one.vni)
         return segment is not None and ports.get(one.key.port, "") == segment.config.bridge
+
+    def find(self, vni: int, name: str) -> list[str] | None:
+        """The addresses of the containers of a segment that are called so; None: there is none."""
+        attached = self._opened.of_segment(vni) if self._opened else ()
+        found = [one for one in attached if name.lower() in map(str.lower, one.names)]
+        return [address for one in found for address in one.plain] if found else None
 
     # -- looking after them ------------------------------------------------------------------
 

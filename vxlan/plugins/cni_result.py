@@ -78,7 +78,8 @@ def result(
     there = list(before.get("interfaces") or [])
     mtu = {"mtu": attached["mtu"]} if version == NEWEST else {}
     inside = {"name": call.ifname, "mac": attached["mac"], "sandbox": call.netns, **mtu}
-    dns = conf.get("dns") or (told or {}).get("dns") or before.get("dns") or {}
+    servers = {"nameservers": attached["nameservers"]} if attached["nameservers"] else {}
+    dns = conf.get("dns") or (told or {}).get("dns") or before.get("dns") or servers
     return {
         "cniVersion": version,
         "interfaces": [*there, {"name": attached["device"], "mac": port_mac}, inside],

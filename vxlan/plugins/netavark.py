@@ -93,7 +93,7 @@ def _setup(netns: str, call: Mapping[str, Any]) -> dict[str, Any]:
     interface = {"mac_address": attached["mac"], "subnets": subnets}
     return {
         "dns_search_domains": [],
-        "dns_server_ips": list(network.get("network_dns_servers") or []),
+        "dns_server_ips": network.get("network_dns_servers") or attached["nameservers"],
         "interfaces": {request["ifname"]: interface},
     }
 
