@@ -144,13 +144,19 @@ def _inside(table: Mapping[str, Any], key: str, subnet: Network) -> Address | No
 
 
 def choose(
-    sets: RangeSets, wanted: Collection[str], taken: Collection[str], after: Mapping[str, str]
+    sets: RangeSets,
+    wanted: Collection[str],
+    taken: Collection[str],
+    after: Mapping[str, str],
+    avoid: Collection[str] = (),
 ) -> list[Given]:
     """One address of each set, and those that are wanted by name.
 
-    `wanted` are addresses, with or without a prefix length; `taken` and the values of
-    `after` (subnet -> the address given last) without.  Raises NoAddress.
+    `wanted` are addresses, with or without a prefix length; `taken`, `avoid` and the
+    values of `after` (subnet -> the address given last) without.  What is to be avoided is
+    given to those alone who want it by name.  Raises NoAddress.
     """
+    used = {*taken, *avoid}
     chosen: list[Given] = []
     served: set[int] = set()
     for text in wanted:
@@ -159,7 +165,7 @@ def choose(
         chosen.append(given)
     for at, ranges in enumerate(sets):
         if at not in served:
-            chosen.append(_next(ranges, taken, after))
+            chosen.append(_next(ranges, used, after))
     return chosen
 
 

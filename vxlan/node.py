@@ -324,8 +324,12 @@ class Node:
             for segment in list(self.segments.values()):
                 await segment.follow()
                 await segment.refit(fresh=True)
-            await self.attachments.follow()
-            await self.names.follow()
+            await self.look_after()
+
+    async def look_after(self) -> None:
+        """Containers and names follow what segments there are.  The caller holds `changing`."""
+        await self.attachments.follow()
+        await self.names.follow()
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

@@ -17,6 +17,8 @@ the node and whenever links change.  A port that lost its bridge is plugged in a
 whose link is gone went with its container, since both ends of a pair go together; it
 is struck out, and its address is free.
 
+In a segment that announces, each container is a station that is told to the other nodes.
+
 A segment that the node has not can be asked for with the first container.  It belongs to
 the owner "cni", comes again at the next start of the node while it has containers, and
 goes with the last of them.
@@ -33,7 +35,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vxlan import attach_links, ipam, netdev, statefile
+from vxlan import attach_links, attach_stations, ipam, netdev, statefile
 from vxlan import attach_request as request
 from vxlan import config_values as values
 from vxlan.api import ApiError
@@ -188,6 +190,7 @@ class Attachments:
         for one in book.attached.values():
             segment = self._node.segments.get(one.vni)
             bridge = segment.config.bridge if segment else None
+            attach_stations.announce(segment, one)
             if bridge is not None and ports[one.key.port] != bridge:
                 await asyncio.to_thread(netdev.set_master, one.key.port, bridge)
                 log.info("segment %d: %s plugged in again", one.vni, request.who(one))
@@ -212,6 +215,8 @@ class Attachments:
 
     async def _strike(self, book: Book, gone: list[Attached]) -> None:
         await self._write(book.strike, *(one.key for one in gone))
+        for one in gone:
+            attach_stations.withdraw(self._node.segments.get(one.vni), one)
         for vni in {one.vni for one in gone}:
             await self._leave(book, vni)
 
@@ -263,7 +268,8 @@ class Attachments:
                 )
         own = {cidr.partition("/")[0] for cidr in segment.config.address}
         try:
-            return ipam.choose(sets, wanted, taken.keys() | own, book.last)
+            told = attach_stations.elsewhere(segment)
+            return ipam.choose(sets, wanted, taken.keys() | own, book.last, told)
         except NoAddress as error:
             raise ApiError(str(error), "conflict") from None
 
@@ -281,4 +287,5 @@ class Attachments:
         except NetdevError as error:
             await self._write(book.strike, one.key)
             raise ApiError(f"{request.who(one)}: {error}") from None
+        attach_stations.announce(segment, one)
         log.info("segment %d: %s attached, %s", one.vni, request.who(one), ", ".join(one.addresses))

@@ -86,6 +86,7 @@ class Reloader:
             await self._restore()
             raise ApiError(f"{error}: the old configuration is in force again") from error
         self._node.config = new
+        await self._node.look_after()
         return plan.sentences()
 
     async def _read(self) -> NodeConfig:

@@ -61,6 +61,7 @@ class Segments:
         if there is None:
             await self._check(config)
             await self._start(config, owner)
+            await self._node.names.follow()
         else:
             _refuse_another(there, config, owner)
         return self._node.segments[config.vni], there is None
