@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vxlan.bench import memory, page, pictures, report
+from vxlan.bench import canvas, memory, page, pictures, report
 from vxlan.bench.load import Sample
 from vxlan.bench.matrix import Key, Results, Settings
 from vxlan.bench.world import Kind
@@ -61,6 +64,12 @@ SAVED = [
     ),
     *(
         saved(f"test_decap_learns_new[{n}]", 9000.0, engine_name="python", entries=n)
+        for n in (1, 1000)
+    ),
+    *(
+        saved(f"test_{job}[{by}-{n}]", 400.0, table=by, entries=n)
+        for job in ("fdb_lookup", "fdb_learn_again", "fdb_learn_new")
+        for by in ("python", "fastpath")
         for n in (1, 1000)
     ),
 ]
@@ -119,6 +128,36 @@ def test_without_data_there_is_no_picture(result: dict[str, Any]) -> None:
     empty = {**result, "rows": [row for row in result["rows"] if row["test"] is None]}
     empty["latency"] = []
     assert [one.draw(empty, []) for one in pictures.ALL] == [None] * len(pictures.ALL)
+
+
+@given(st.lists(st.floats(0, 1000), max_size=12), st.floats(1, 50))
+def test_labels_keep_apart_and_in_order(wanted: list[float], distance: float) -> None:
+    placed = canvas.apart(wanted, distance)
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    gaps = [placed[b] - placed[a] for a, b in itertools.pairwise(order)]
+    assert all(gap >= distance - 1e-6 for gap in gaps)
+
+
+def test_labels_that_are_apart_stay_where_they_are() -> None:
+    assert canvas.apart([30.0, 10.0, 50.0], 20.0) == [30.0, 10.0, 50.0]
+    assert canvas.apart([10.0, 12.0], 20.0) == [1.0, 21.0]
+
+
+def test_labels_of_a_picture_do_not_cover_each_other(
+    result: dict[str, Any], costs: list[memory.Cost]
+) -> None:
+    for draw in (pictures.packet_rate, pictures.table_cost, pictures.frame_cost):
+        figure = draw(result, costs)
+        assert figure is not None
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        pairs = itertools.combinations(boxes, 2)
+        assert not any(one.overlaps(other) for one, other in pairs)
+
+
+def test_who_has_no_colour_of_its_own_takes_that_of_its_kin() -> None:
+    assert canvas.colour("fastpath, in batches") == canvas.COLOURS["fastpath"]
+    assert canvas.colour("something new") == canvas.FAINT
 
 
 def test_bars_are_as_long_as_the_medians(result: dict[str, Any]) -> None:

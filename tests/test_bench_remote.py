@@ -90,3 +90,10 @@ def test_rows_compare_the_rounds() -> None:
     beside = [Sample({"tcp-1": rate}) for rate in (8.0, 10.0, 9.0)]
     (row,) = remote.rows(overlay, beside)
     assert (row["overlay"], row["beside"], row["ratio"], row["verdict"]) == (4.5, 9.0, 0.5, "ok")
+
+
+def test_a_figure_that_not_every_round_has_is_compared_where_it_is() -> None:
+    overlay = [Sample({"rr-p99.9": 90.0}), Sample({}), Sample({"rr-p99.9": 70.0})]
+    beside = [Sample({"rr-p99.9": 30.0}), Sample({"rr-p99.9": 10.0}), Sample({})]
+    (row,) = remote.rows(overlay, beside)
+    assert (row["overlay"], row["beside"], row["ratio"]) == (80.0, 20.0, 3.0)

@@ -59,44 +59,76 @@ def plain_ticks(axes: Axes, which: str, values: Sequence[int]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def colour(name: str) -> str:
+    """Of an overlay, or of who did a job in memory: "fastpath, batch" is one of the fastpath."""
+    return COLOURS.get(name) or COLOURS.get(name.partition(",")[0].partition(" ")[0], FAINT)
+
+
 def list_lines(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """A legend in the order of the curves, fastest first."""
+    """A legend beside the curves in their order, fastest first."""
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=COLOURS[name], linewidth=3, label=f"{name}  {value:,.0f} us")
+        Line2D([], [], color=colour(name), linewidth=3, label=f"{name}  {value:,.0f} us")
         for value, _, name in sorted(ends)
     ]
-    axes.legend(
+    _figure_of(axes).legend(
         handles=handles,
         title="median",
         frameon=False,
         fontsize=11,
-        loc="lower right",
+        loc="outside right center",
         labelcolor=INK,
         alignment="left",
     )
 
 
 def spread_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write names at the ends of lines, moved apart where they would cover each other."""
-    axes.autoscale_view()
-    figure = axes.get_figure()
-    assert figure is not None
+    """Write names at the ends of lines, moved apart where they would cover each other.
+
+    To be called last: the limits of the axes decide what lies how far from what.
+    """
+    _figure_of(axes).draw_without_rendering()
     pixels = [axes.transData.transform((x, y))[1] for x, y, _, _ in ends]
-    apart = 17.0 * DPI / 100
-    last = float("-inf")
-    for index in sorted(range(len(ends)), key=pixels.__getitem__):
-        x, y, colour, text = ends[index]
-        wanted = max(pixels[index], last + apart)
-        last = wanted
+    places = apart(pixels, 17.0 * DPI / 100)
+    for (x, y, name, text), here, wanted in zip(ends, pixels, places, strict=True):
         axes.annotate(
             text,
             (x, y),
-            xytext=(10, (wanted - pixels[index]) * 72 / DPI),
+            xytext=(10, (wanted - here) * 72 / DPI),
             textcoords="offset points",
             va="center",
             fontsize=11,
-            color=COLOURS[colour],
+            color=colour(name),
             fontweight="bold",
         )
+
+
+def apart(wanted: Sequence[float], distance: float) -> list[float]:
+    """Places as near to the wanted ones as they can be with `distance` between neighbours."""
+    groups: list[list[int]] = []
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+
+    def middle(group: Sequence[int]) -> float:
+        return sum(wanted[index] for index in group) / len(group)
+
+    def half(group: Sequence[int]) -> float:
+        return (len(group) - 1) * distance / 2
+
+    for index in order:
+        groups.append([index])
+        while len(groups) > 1 and middle(groups[-1]) - half(groups[-1]) < (
+            middle(groups[-2]) + half(groups[-2]) + distance
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    placed = [0.0] * len(wanted)
+    for group in groups:
+        for step, index in enumerate(group):
+            placed[index] = middle(group) - half(group) + step * distance
+    return placed
+
+
+def _figure_of(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure

@@ -53,7 +53,7 @@ class LocalAgent(Agent):
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         start = namespace.popen if namespace else subprocess.Popen
         self._process = start(
-            [sys.executable, "-m", "vxlan.bench.agent"],
+            [sys.executable, "-P", "-m", "vxlan.bench.agent"],  # not from whatever folder we are in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for whoever drives the run

@@ -20,6 +20,7 @@ from vxlan.bench.load import Sample
 from vxlan.bench.overlays import OVERLAYS
 from vxlan.bench.world import BUILD_ERRORS, Kind, Site, why_not
 from vxlan.lab import Lab
+from vxlan.lab.topology import undisturbed
 
 FIRST_OVERHEAD = 0.15
 """Seconds that a sample takes besides its traffic, until it was seen."""
@@ -30,7 +31,10 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run.  `budget` bounds the whole run, in seconds; None: `seconds` each."""
+    """What to run.  `budget` bounds the whole run, in seconds; None: `seconds` each.
+
+    Where the time is up before all rounds are, as on a busy machine, there are fewer.
+    """
 
     overlays: tuple[str, ...]
     tests: tuple[str, ...]
@@ -56,7 +60,13 @@ class Results:
     samples: dict[Key, list[Sample | None]] = field(default_factory=dict)
     reasons: dict[tuple[Kind, str], str] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
+    finished: dict[Kind, int] = field(default_factory=dict)
     interrupted: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were finished of each kind of cable."""
+        return min((self.finished.get(kind, 0) for kind in self.settings.kinds), default=0)
 
     def take(self, key: Key, sample: Sample | None, why: str = "") -> None:
         """Note one sample, or why there is none."""
@@ -79,11 +89,12 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            for site in self._all:
-                site.close()
-        finally:
-            self._lab.close()
+        with undisturbed():
+            try:
+                for site in self._all:
+                    site.close()
+            finally:
+                self._lab.close()
 
     def build(self, name: str) -> None:
         """Build one overlay; if it cannot be, `reasons` says why."""
@@ -96,6 +107,9 @@ class World:
             self._all.append(site)
             overlay.build(site)
             site.open_ends()
+        except LoadError as error:
+            self.reasons[name] = f"it stands, but nothing passes: {error}"
+            self._drop()
         except BUILD_ERRORS as error:
             self.reasons[name] = why_not(error)
             self._drop()
@@ -130,17 +144,19 @@ class Run:
         self._done = 0
         self._began = time.monotonic()
         self._overhead = FIRST_OVERHEAD
+        self._round_took = 0.0
 
     def run(self) -> Results:
         """Everything; Ctrl-C ends it early with what there is, and leaves nothing behind."""
         with suppress(KeyboardInterrupt):
-            for kind in self.settings.kinds:
-                self._run_kind(kind)
+            for number, kind in enumerate(self.settings.kinds, start=1):
+                self._run_kind(kind, number / len(self.settings.kinds))
             return self.results
         self.results.interrupted = True
         return self.results
 
-    def _run_kind(self, kind: Kind) -> None:
+    def _run_kind(self, kind: Kind, part: float) -> None:
+        """All rounds of one kind of cable, while `part` of the budget is not used up."""
         with World(kind, self.settings.overlays) as world:
             for name in self.settings.overlays:
                 self._tell(f"{kind}: building {name}")
@@ -149,7 +165,16 @@ class Run:
                 self.results.reasons[kind, name] = why
             self._total -= len(world.reasons) * len(self.settings.tests) * self.settings.rounds
             for round_ in range(self.settings.rounds):
+                if round_ and self._late(part):
+                    break
                 self._run_round(world, round_)
+                self.results.finished[kind] = round_ + 1
+
+    def _late(self, part: float) -> bool:
+        """Whether another round as long as the last one would not end in time."""
+        budget = self.settings.budget
+        after = time.monotonic() - self._began + self._round_took
+        return budget is not None and after > part * budget
 
     def _run_round(self, world: World, round_: int) -> None:
         seconds = self._seconds()
@@ -159,8 +184,9 @@ class Run:
                 self._tell(f"{world.kind}: round {round_ + 1}, {name}, {overlay}")
                 self._sample(world, Key(world.kind, overlay, name), seconds)
                 count += 1
+        self._round_took = time.monotonic() - began
         if count:
-            self._overhead = max((time.monotonic() - began) / count - seconds, 0.0)
+            self._overhead = max(self._round_took / count - seconds, 0.0)
 
     def _sample(self, world: World, key: Key, seconds: float) -> None:
         site = world.sites[key.overlay]

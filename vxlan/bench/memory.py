@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,13 @@ class Cost(NamedTuple):
 
 def load(path: Path) -> list[Cost]:
     """The costs in a file.  Raises OSError, or ValueError if it is another kind of file."""
-    found = json.loads(path.read_text())
     try:
+        found = json.loads(path.read_text())
         return [_cost(one) for one in found["benchmarks"]]
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise ValueError(f"{path}: not saved by `make bench`: no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not saved by `make bench`: {error}") from error
 
 
 def _cost(one: dict[str, Any]) -> Cost:
@@ -35,9 +38,16 @@ def _cost(one: dict[str, Any]) -> Cost:
         by=_by(params),
         size=int(params.get("size", 0)),
         entries=int(params.get("entries", 0)),
-        least=one["ns_per_packet"]["min"],
-        median=one["ns_per_packet"]["median"],
+        least=_nanoseconds(one["ns_per_packet"]["min"]),
+        median=_nanoseconds(one["ns_per_packet"]["median"]),
     )
+
+
+def _nanoseconds(value: Any) -> float:
+    found = float(value)
+    if not 0 < found < math.inf:
+        raise ValueError(f"{value} ns is no cost")
+    return found
 
 
 def _by(params: Mapping[str, Any]) -> str:

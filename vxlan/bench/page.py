@@ -32,8 +32,10 @@ td.right { text-align: right; font-variant-numeric: tabular-nums; }
 def write(result: Mapping[str, Any], costs: Sequence[Cost], folder: Path) -> list[Path]:
     """Write report.html and a PNG and an SVG of each picture; the files.
 
-    Raises OSError, and ModuleNotFoundError without matplotlib.
+    Raises OSError, ModuleNotFoundError without matplotlib, and ValueError without rows.
     """
+    if not result["rows"]:
+        raise ValueError("it has no rows: was it interrupted before the first one?")
     folder.mkdir(parents=True, exist_ok=True)
     written, parts = [], []
     for picture in ALL:
@@ -64,7 +66,7 @@ def _page(result: Mapping[str, Any], parts: Sequence[tuple[Picture, str]]) -> It
     about = (
         f"{result['date']} · {machine['cores']} cores {machine['cpu']} · "
         f"Linux {machine['kernel']} · Python {machine['python']} · "
-        f"pyvxlan {result['pyvxlan']} · {result['rounds']} rounds"
+        f"pyvxlan {result['pyvxlan']} · {result['rounds_finished']} rounds"
     )
     yield f'<p class="about">{html.escape(about)}<br>'
     yield f"<code>{html.escape(result['command'])}</code></p>"

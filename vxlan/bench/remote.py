@@ -145,6 +145,8 @@ def connected(host: str, beside: str | None, remotes: Sequence[str]) -> Iterator
     """The paths to a host that serves.  Raises LoadError."""
     try:
         control = socket.create_connection((host, PORT), timeout=CONNECT_TIMEOUT)
+    except socket.gaierror as error:
+        raise LoadError(f"{host}: no such host: give its overlay address") from error
     except OSError as error:
         raise LoadError(
             f"{host}, port {PORT}: {error.strerror or error}: run `pyvxlan bench serve` there"
@@ -221,10 +223,13 @@ def measure(
 
 def rows(overlay: Sequence[Sample], beside: Sequence[Sample]) -> Iterator[Row]:
     """The figures of one test over both paths, and their ratio round by round."""
-    for figure in overlay[0].figures if overlay else ():
-        own = [sample.figures[figure] for sample in overlay]
-        base = [sample.figures[figure] for sample in beside]
-        compared = method.ratios(own, base)
+    for figure in dict.fromkeys(name for sample in overlay for name in sample.figures):
+        each = [sample.figures.get(figure) for sample in overlay]
+        compared = method.ratios(each, [sample.figures.get(figure) for sample in beside])
+        own, base = (
+            [sample.figures[figure] for sample in samples if figure in sample.figures]
+            for samples in (overlay, beside)
+        )
         others = [sample.disturbance for sample in (*overlay, *beside)]
         ratio = method.summary(compared)
         yield {

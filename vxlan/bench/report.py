@@ -44,6 +44,7 @@ def as_dict(results: Results, command: str) -> dict[str, Any]:
         "machine": noise.machine(),
         "generator": GENERATOR,
         "rounds": settings.rounds,
+        "rounds_finished": results.rounds,
         "interrupted": results.interrupted,
         "rows": rows(results),
         "latency": list(_latencies(results)),
@@ -210,8 +211,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     head = (
         f"`{result['command']}`, {result['date']}, pyvxlan {result['pyvxlan']}, "
         f"Linux {machine['kernel']}, {machine['cores']} cores {machine['cpu']}, "
-        f"{result['rounds']} rounds.  Medians; in brackets the ratio to the kernel's driver, "
-        "or ? where the rounds disagree or the machine was busy."
+        f"{result['rounds_finished']} rounds.  Medians; in brackets the ratio to the kernel's "
+        "driver, or ? where the rounds disagree or the machine was busy."
     )
     lines = [head]
     for kind, chosen in groups(result["rows"]):

@@ -13,7 +13,7 @@ import click
 from vxlan.cli import bench_remote, output
 from vxlan.cli.bench_run import run
 from vxlan.cli.errors import INTERRUPTED, Failure
-from vxlan.cli.options import json_option
+from vxlan.cli.options import Seconds, json_option
 from vxlan.cli.output import Cell, Column
 
 if TYPE_CHECKING:
@@ -27,8 +27,14 @@ QUICK_BUDGET = 95.0
 _TONE: dict[str, output.Tone] = {"ok": "good", "too noisy": "warn", "failed": "bad"}
 
 
-def _words(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, text.split(","))) if text else ()
+def _words(_ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Names, each once.  No option means all of them; an option without a name is a mistake."""
+    if text is None:
+        return ()
+    words = tuple(dict.fromkeys(filter(None, text.split(","))))
+    if not words:
+        raise click.BadParameter("it names nothing", param=param)
+    return words
 
 
 def _length_options(command: F) -> F:
@@ -37,7 +43,7 @@ def _length_options(command: F) -> F:
     )
     seconds = click.option(
         "--seconds",
-        type=click.FloatRange(0.1, 60),
+        type=Seconds(0.1, 60),
         default=1.0,
         show_default=True,
         help="Traffic of each sample.",
@@ -78,6 +84,8 @@ def bench(ctx: click.Context, /, as_json: bool, markdown: bool, **options: Any) 
     """
     if ctx.invoked_subcommand is not None:
         return None
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown exclude each other")
     results = run(_settings(**options))
     _print_results(results, as_json, markdown)
     return INTERRUPTED if results.interrupted else 0
@@ -140,6 +148,7 @@ def claim(as_json: bool, quick: bool, rounds: int, seconds: float) -> int:
         for one in found:
             click.echo(f"  {question.sentence(one)}")
         click.echo(f"So {question.conclusion(found)}.")
+    _tell_missing(results)
     return INTERRUPTED if results.interrupted else 0
 
 
@@ -168,15 +177,27 @@ def report_(run_json: Path, memory: Path | None, out: Path) -> None:
     from vxlan.bench import page
 
     try:
-        result = json.loads(run_json.read_text())
         costs = saved.load(memory) if memory else []
+    except (ValueError, OSError) as error:
+        raise Failure(_what(error, memory)) from error
+    try:
+        result = json.loads(run_json.read_text())
         written = page.write(result, costs, out)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failure(f"{run_json}: not saved by `pyvxlan bench --json`: {error}") from error
     except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}") from error
+        raise Failure(_what(error, out)) from error
+    except ModuleNotFoundError as error:
+        raise Failure(f"{error.name} is missing: `pip install 'pyvxlan[bench]'`") from error
     for path in written:
         click.echo(path)
+
+
+def _what(error: Exception, path: Path | None) -> str:
+    """One line that names the file."""
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror}"
+    return str(error)
 
 
 bench.add_command(bench_remote.serve)
@@ -208,7 +229,7 @@ def _settings(
     return Settings(
         overlays or tuple(OVERLAYS),
         tests or (load.QUICK if quick else load.present()),
-        tuple(Kind(mtu, one) for mtu in sizes for one in wires),
+        tuple(Kind(mtu, one) for mtu in dict.fromkeys(sizes) for one in wires),
         rounds,
         seconds,
         QUICK_BUDGET if quick else None,
@@ -234,8 +255,17 @@ def _print_results(results: Results, as_json: bool, markdown: bool) -> None:
         click.echo(report.markdown(found), nl=False)
     else:
         _print_tables(found)
+    _tell_missing(results)
+
+
+def _tell_missing(results: Results) -> None:
     if results.interrupted:
         output.note("bench: interrupted: these are the rounds that were finished")
+    elif results.rounds < results.settings.rounds:
+        output.note(
+            f"bench: the time was up after {results.rounds} of {results.settings.rounds} rounds: "
+            "the machine is busy: run it again, or without --quick"
+        )
 
 
 def _command_line() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +11,7 @@ import click
 from vxlan.cli import output
 from vxlan.cli.bench_run import announce, progress
 from vxlan.cli.errors import Failure
-from vxlan.cli.options import json_option
+from vxlan.cli.options import Seconds, json_option
 from vxlan.cli.output import Cell, Column
 
 if TYPE_CHECKING:
@@ -31,14 +33,14 @@ def serve(address: str | None) -> None:
     try:
         hosts.serve(chosen, hosts.here, output.note)
     except OSError as error:
-        raise Failure(f"{chosen}, port {hosts.PORT}: {error.strerror}") from error
+        raise Failure(f"{chosen}, port {hosts.PORT}: {_reason(error)}") from error
 
 
 @click.command()
 @click.argument("host")
 @click.option("--beside", metavar="IP", help="Its address in the underlay.  [default: asked]")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True)
+@click.option("--seconds", type=Seconds(0.1, 60), default=2.0, show_default=True)
 @json_option
 def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: bool) -> None:
     """Measure to another host, over the overlay and beside it, in turn.
@@ -61,6 +63,16 @@ def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: 
         return
     titles = ("test", "overlay", "beside", "", "ratio", "middle half", "verdict")
     output.page().table([Column(title) for title in titles], [_cells(row) for row in rows])
+
+
+def _reason(error: OSError) -> str:
+    """In one line, and what to do: asyncio and socket add their own words to strerror."""
+    known = {
+        errno.EADDRNOTAVAIL: "no address of this host: give one of its own",
+        errno.EADDRINUSE: "in use: another `bench serve` runs here",
+    }
+    found = known.get(error.errno or 0)
+    return found or (os.strerror(error.errno) if error.errno else str(error))
 
 
 def _cells(row: Row) -> output.Row:

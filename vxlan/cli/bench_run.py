@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings) -> Results:
-    """Run the matrix.  Raises Failure without root."""
+    """Run the matrix.  Raises Failure without root, or where root may not make namespaces."""
     from vxlan.bench.generator import GENERATOR
     from vxlan.bench.matrix import Run
+    from vxlan.lab import LabError
+    from vxlan.netdev import NetdevError
 
     if os.geteuid() != 0:
         raise Failure("bench makes network namespaces: run it as root")
     announce(GENERATOR)
     with _ended_by_sigterm(), progress() as tell:
-        return Run(settings, tell).run()
+        try:
+            return Run(settings, tell).run()
+        except (NetdevError, LabError) as error:
+            raise Failure(str(error)) from error
 
 
 def announce(*generators: str) -> None:

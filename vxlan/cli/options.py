@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -75,3 +76,13 @@ def _complete_name(_ctx: click.Context, _param: click.Parameter, begun: str) -> 
 
 
 version = click.version_option(__version__, prog_name="pyvxlan", message="%(prog)s %(version)s")
+
+
+class Seconds(click.FloatRange):
+    """A time in a range; NaN, which is in every range of click's, is in none here."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found: float = super().convert(value, param, ctx)
+        return found if math.isfinite(found) else self.fail(f"{value} is no time", param, ctx)

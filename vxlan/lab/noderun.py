@@ -129,7 +129,7 @@ class Node(NodeCalls):
     def start(self) -> None:
         """Start the process; `wait_ready` waits until it answers."""
         what = self._flags or (str(self.config_path),)
-        command = [sys.executable, "-m", "vxlan", "up", *what, "--name", self.name]
+        command = [sys.executable, "-P", "-m", "vxlan", "up", *what, "--name", self.name]
         with self.log_path.open("ab") as log:
             self._process = self._namespace.popen(
                 command,

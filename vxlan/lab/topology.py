@@ -308,7 +308,7 @@ class Lab:
         """End the processes, remove the namespaces.  May be called twice."""
         if self._kept:
             return
-        with _undisturbed():
+        with undisturbed():
             for node in self.nodes:
                 node.stop()
             while self._namespaces:
@@ -326,13 +326,15 @@ class Lab:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not leave half of a lab behind."""
+def undisturbed() -> Iterator[None]:
+    """A second Ctrl-C, or SIGTERM, does not leave half of a lab behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, signal.SIG_IGN) for one in ends]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in zip(ends, before, strict=True):
+            signal.signal(one, handler)
