@@ -19,6 +19,7 @@ cimport fdb
 cimport learn
 cimport lifecycle
 cimport mtu
+cimport sight as sight_c
 cimport tables
 cimport wire
 from linux cimport *
@@ -118,12 +119,14 @@ def source_port(uint32_t flow, uint16_t low, uint16_t high) -> int:
 
 include "clamp.pxi"
 include "core.pxi"
+include "core_sight.pxi"
 include "fdb_batch.pxi"
 include "offload.pxi"
 include "worker_common.pxi"
 include "worker_trains.pxi"
 include "worker_encap.pxi"
 include "worker_decap.pxi"
+include "worker_sight.pxi"
 include "worker_loop.pxi"
 include "workers.pxi"
 include "generator.pxi"

@@ -313,6 +313,7 @@ cdef class Core:
         cdef uint8_t *start
         cdef Py_ssize_t length
         cdef int decided
+        cdef bint watched = self.state.sight != NULL
         made = []
         for frame in frames:
             length = PyBytes_GET_SIZE(frame)
@@ -323,6 +324,12 @@ cdef class Core:
             decided = datapath.encap_further(
                 self.state, 0, segment, start + wire.VXLAN_HLEN, length, length, now, &verdict
             )
+            if sight_c.seldom(watched) and decided != datapath.PUNT:
+                see_encapped(
+                    self.state, segment, &verdict,
+                    verdict.reason if decided == datapath.DROPPED else -1,
+                    start_of(frame), start + wire.VXLAN_HLEN, <uint32_t>length, now,
+                )
             if decided == datapath.DROPPED:
                 continue
             remotes = [verdict.remotes[at] for at in range(verdict.count)]
@@ -344,6 +351,8 @@ cdef class Core:
         cdef uint8_t *start = <uint8_t *>PyByteArray_AS_STRING(room)
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(room), length
         cdef Py_ssize_t at = 0
+        cdef int decided
+        cdef bint watched = self.state.sight != NULL
         cdef bytes frame
         for frame in frames:
             length = PyBytes_GET_SIZE(frame)
@@ -351,14 +360,23 @@ cdef class Core:
                 break
             wire.vxlan_store(start + at, vni)
             memcpy(start + at + wire.VXLAN_HLEN, start_of(frame), length)
-            if datapath.encap_further(
+            decided = datapath.encap_further(
                 self.state, 0, segment, start + at + wire.VXLAN_HLEN, length, length, now, &verdict
-            ) == datapath.SEND:
+            )
+            if sight_c.seldom(watched) and decided != datapath.PUNT:
+                see_encapped(
+                    self.state, segment, &verdict,
+                    verdict.reason if decided == datapath.DROPPED else -1,
+                    start_of(frame), start + at + wire.VXLAN_HLEN, <uint32_t>length, now,
+                )
+            if decided == datapath.SEND:
                 datapath.count_sent(self.state, 0, segment, &verdict, 1, length)
                 at += length + wire.VXLAN_HLEN
         return at
 
-    def decap(self, uint32_t peer, bytes payload not None, uint8_t tos, double now) -> tuple | bool:
+    def decap(
+        self, uint32_t peer, bytes payload not None, uint8_t tos, double now, uint16_t port=0
+    ) -> tuple | bool:
         """VNI and frame; False if it was discarded; True if it is a probe: Python decides."""
         cdef datapath.Verdict verdict
         cdef Py_ssize_t length = PyBytes_GET_SIZE(payload)
@@ -371,6 +389,11 @@ cdef class Core:
             )
         else:  # such objects are shared by all of Python
             decided = datapath.decap_one(self.state, 0, peer, NULL, 0, tos, now, &verdict)
+        if sight_c.seldom(self.state.sight != NULL) and decided != datapath.PUNT:
+            see_decapped(
+                self.state, peer, port, start_of(payload), start, <uint32_t>length, tos,
+                verdict.reason if decided == datapath.DROPPED else -1,
+            )
         if decided == datapath.DELIVER or decided == datapath.REPLY:
             return verdict.segment.vni, copied[wire.VXLAN_HLEN:]
         return decided == datapath.PUNT

@@ -59,6 +59,7 @@ cdef struct Verdict:
     uint8_t tos
     uint8_t ttl
     uint8_t flooded
+    int reason  # of what is DROPPED
     Segment *segment  # decap: into which
 
 
@@ -171,10 +172,12 @@ cdef inline int encap_further(
     cdef int reason = refuse_to_encap(segment, frame, length)
     cdef Inner inner
     if reason >= 0:
+        verdict.reason = reason
         count_drop(tables, &segment.tally, slot, LOCAL, reason, 1)
         return DROPPED
     find_targets(tables, segment, frame, now, verdict)
     if verdict.count == 0:
+        verdict.reason = NO_TX_TARGET
         count_drop(tables, &segment.tally, slot, LOCAL, NO_TX_TARGET, 1)
         return DROPPED
     inspect(frame, length, &inner)
@@ -311,6 +314,7 @@ cdef inline int decap_one(
     cdef Segment *segment = NULL
     cdef int reason
     if length < VXLAN_HLEN:
+        verdict.reason = HDR_TRUNC
         count_drop(tables, &tables.tally, slot, peer, HDR_TRUNC, 1)
         return DROPPED
     header = vxlan_load(payload)
@@ -320,11 +324,13 @@ cdef inline int decap_one(
         return PUNT
     if segment == NULL:
         reason = VXLAN_VNI_NOT_FOUND if header.flags & I_FLAG else VXLAN_INVALID_HDR
+        verdict.reason = reason
         count_drop(tables, &tables.tally, slot, peer, reason, 1)
         return DROPPED
     verdict.segment = segment
     reason = judge(tables, segment, peer, &header, payload + VXLAN_HLEN, length - VXLAN_HLEN, tos, slot, now)
     if reason >= 0:
+        verdict.reason = reason
         count_drop(tables, &segment.tally, slot, peer, reason, 1)
         return DROPPED
     if segment.asks and may_be_reply(segment, payload + VXLAN_HLEN, length - VXLAN_HLEN):

@@ -179,6 +179,23 @@ cdef inline bint fdb_lookup(Fdb *fdb, const uint8_t *mac, double now, uint32_t *
     return False
 
 
+cdef inline bint fdb_peek(Fdb *fdb, const uint8_t *mac, Entry *entry) noexcept nogil:
+    """A copy of an entry, for who only wants to know; any thread, no lock."""
+    cdef uint32_t sequence, place
+    cdef int tried
+    for tried in range(SPINS):
+        sequence = load_u32(&fdb.sequence)
+        if sequence & 1:
+            continue
+        place = fdb_find(fdb, mac)
+        if place != NONE:
+            entry[0] = fdb.entries[place]
+        read_fence()
+        if load_u32(&fdb.sequence) == sequence:
+            return place != NONE
+    return False
+
+
 cdef inline void fdb_begin(Fdb *fdb) noexcept nogil:
     """From here to `fdb_end` readers look again."""
     store_u32(&fdb.sequence, fdb.sequence + 1)

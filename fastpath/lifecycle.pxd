@@ -17,6 +17,7 @@ from atomic cimport (
     store_pointer, store_u64,
 )
 from fdb cimport Fdb, fdb_free, fdb_new
+from sight cimport release_sight
 from tables cimport *
 
 
@@ -152,6 +153,7 @@ cdef inline void tables_free(Tables *tables) noexcept nogil:
         for at in range(<int>tables.group_count):
             free(tables.groups[at])
     tally_clear(&tables.tally)
+    release_sight(tables.sight)
     free(tables.peers)
     free(tables.peer_index)
     free(tables.remotes)

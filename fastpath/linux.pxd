@@ -92,6 +92,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t recvmsg(int, msghdr *, int)
     int sendmmsg(int, mmsghdr *, unsigned int, int)
     int recvmmsg(int, mmsghdr *, unsigned int, int, void *)
+    int getsockname(int, sockaddr *, socklen_t *)
 
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:
@@ -141,5 +142,5 @@ cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
         long tv_nsec
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_REALTIME
     int clock_gettime(int, timespec *)

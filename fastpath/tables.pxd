@@ -222,6 +222,7 @@ cdef struct Tables:
     Retired *retired
     uint64_t rounds[SLOTS]  # odd while a worker is at work
     int wake  # eventfd; -1 = none
+    void *sight  # a Sight (sight.pxd) while somebody captures, else NULL
 
 
 # -- peers and remotes -------------------------------------------------------------

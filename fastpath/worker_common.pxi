@@ -14,6 +14,7 @@ cdef struct PuntItem:
     uint32_t who  # a VNI, or a peer
     uint8_t kind
     uint8_t tos
+    uint16_t port  # that a datagram came from
 
 
 cdef struct Shared:
@@ -72,7 +73,8 @@ cdef inline bint is_lost(int code) noexcept nogil:
 
 
 cdef bint punt(
-    Shared *shared, uint8_t kind, uint32_t who, uint8_t tos, const uint8_t *data, uint32_t length
+    Shared *shared, uint8_t kind, uint32_t who, uint8_t tos, uint16_t port,
+    const uint8_t *data, uint32_t length,
 ) noexcept nogil:
     """Leave a packet to Python; False if there is no room for it."""
     cdef uint8_t *copied = <uint8_t *>malloc(length)
@@ -85,7 +87,7 @@ cdef bint punt(
     if shared.punt_count < MAX_PUNTS:
         item = &shared.punts[(shared.punt_first + shared.punt_count) % MAX_PUNTS]
         item.data, item.length, item.who = copied, length, who
-        item.kind, item.tos = kind, tos
+        item.kind, item.tos, item.port = kind, tos, port
         shared.punt_count += 1
         taken = True
     atomic.pthread_mutex_unlock(&shared.tables.mutex)

@@ -25,6 +25,8 @@ cdef struct Delivery:
     int slot
     tables.Segment *segment
     uint32_t peer
+    uint16_t port  # that the peer sent from
+    sight_c.Sight *sight
 
 
 cdef struct Decap:
@@ -38,6 +40,9 @@ cdef struct Decap:
     uint8_t control[RECEIVE_BATCH][CONTROL]
     uint8_t *buffers
     double now
+    uint16_t port  # that the datagram came from
+    sight_c.Sight *sight  # while somebody captures; loaded for each batch
+    uint8_t peek[sight_c.PEEK]
 
 
 cdef int write_to_tap(void *to, iovec *iov, int parts, uint32_t packets) noexcept nogil:
@@ -53,7 +58,15 @@ cdef int write_to_tap(void *to, iovec *iov, int parts, uint32_t packets) noexcep
         tables.count_drop(
             delivery.shared.tables, &segment.tally, delivery.slot, delivery.peer, reason, packets
         )
+    if sight_c.seldom(delivery.sight != NULL):
+        see_written(delivery, iov + 1, parts - 1, packets, reason)
     return 0
+
+
+cdef inline uint16_t port_of(const uint8_t *source) noexcept nogil:
+    cdef sockaddr_in *four = <sockaddr_in *>source
+    cdef sockaddr_in6 *six = <sockaddr_in6 *>source
+    return ntohs(six.sin6_port if four.sin_family == AF_INET6 else four.sin_port)
 
 
 cdef inline uint32_t peer_of(Decap *d, const uint8_t *source) noexcept nogil:
@@ -91,6 +104,7 @@ cdef void take_message(Decap *d, int which) noexcept nogil:
     cdef uint32_t peer = peer_of(d, d.sources[which])
     cdef uint8_t tos = 0
     read_control(&d.msgs[which].msg_hdr, &size, &tos)
+    d.port = port_of(d.sources[which])
     while True:
         length = min32(rest, size)
         take_datagram(d, peer, at, length, tos)
@@ -104,16 +118,25 @@ cdef inline void take_datagram(
     Decap *d, uint32_t peer, uint8_t *payload, uint32_t length, uint8_t tos
 ) noexcept nogil:
     cdef datapath.Verdict verdict
-    cdef int decided = datapath.decap_one(
+    cdef int decided
+    if sight_c.seldom(d.sight != NULL):
+        memcpy(d.peek, payload, min32(length, sight_c.PEEK))
+    decided = datapath.decap_one(
         d.shared.tables, d.slot, peer, payload, length, tos, d.now, &verdict
     )
+    if sight_c.seldom(d.sight != NULL) and decided != datapath.PUNT:
+        see_datagram(
+            d, peer, payload, length, tos, verdict.reason if decided == datapath.DROPPED else -1
+        )
     if decided == datapath.PUNT:
-        if not punt(d.shared, PUNT_PROBE, peer, tos, payload, length):
+        if not punt(d.shared, PUNT_PROBE, peer, tos, d.port, payload, length):
             tables.count_drop(
                 d.shared.tables, &d.shared.tables.tally, d.slot, peer,
                 tables.VXLAN_INVALID_HDR, 1,
             )
-    if decided == datapath.REPLY and punt(d.shared, PUNT_REPLY, peer, tos, payload, length):
+            if sight_c.seldom(d.sight != NULL):
+                see_datagram(d, peer, payload, length, tos, tables.VXLAN_INVALID_HDR)
+    if decided == datapath.REPLY and punt(d.shared, PUNT_REPLY, peer, tos, d.port, payload, length):
         return
     if decided != datapath.DELIVER and decided != datapath.REPLY:
         return
@@ -122,6 +145,7 @@ cdef inline void take_datagram(
         d.delivery.segment = verdict.segment
         d.delivery.peer = peer
         d.merger.mtu = verdict.segment.rules.mtu
+    d.delivery.port = d.port
     merge_in(&d.merger, payload + wire.VXLAN_HLEN, length - wire.VXLAN_HLEN)
 
 

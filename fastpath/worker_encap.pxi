@@ -67,6 +67,8 @@ cdef int read_frame(Encap *e, tables.Segment *segment, int tap) noexcept nogil:
     length = <uint32_t>got - VNET_HLEN
     if length > LONGEST:
         refuse_header(e, segment, 1)
+        if sight_c.seldom(e.sight != NULL):
+            see_unknown(e, segment, at + wire.VXLAN_HLEN, 0, tables.TAP_INVALID)
         return 1
     scattered = length > iov[1].iov_len
     if e.vnet.gso_type & 0x7F:
@@ -99,23 +101,32 @@ cdef inline void take_plain(
     cdef uint8_t *frame = at + wire.VXLAN_HLEN
     cdef datapath.Verdict verdict
     cdef int decided
-    cdef uint32_t which
+    cdef uint32_t which, known = min32(length, sight_c.PEEK)
     if e.vnet.flags & NEEDS_CSUM and complete_checksum(
         frame, length, e.vnet.csum_start, e.vnet.csum_offset
     ) < 0:
         refuse_header(e, segment, 1)
+        if sight_c.seldom(e.sight != NULL):
+            see_unknown(e, segment, frame, length, tables.TAP_INVALID)
         return
+    if sight_c.seldom(e.sight != NULL):
+        memcpy(e.peek, frame, known)
     decided = datapath.encap_one(
         e.shared.tables, e.slot, segment, frame, length, length, e.now, &verdict
     )
     if decided == datapath.ASK:
-        if punt(e.shared, PUNT_FRAME, segment.vni, 0, frame, length):
+        if punt(e.shared, PUNT_FRAME, segment.vni, 0, 0, frame, length):
             return
         decided = datapath.encap_further(  # nobody is free to answer: ask the others
             e.shared.tables, e.slot, segment, frame, length, length, e.now, &verdict
         )
     if decided == datapath.PUNT:
         leave_to_python(e, segment, frame, length)
+    elif sight_c.seldom(e.sight != NULL):
+        see_plain(
+            e, segment, &verdict, verdict.reason if decided == datapath.DROPPED else -1, frame,
+            length, known,
+        )
     if decided != datapath.SEND:
         return
     datapath.count_sent(e.shared.tables, e.slot, segment, &verdict, 1, length)
@@ -130,10 +141,12 @@ cdef inline void take_plain(
 cdef inline void leave_to_python(
     Encap *e, tables.Segment *segment, const uint8_t *frame, uint32_t length
 ) noexcept nogil:
-    if not punt(e.shared, PUNT_FRAME, segment.vni, 0, frame, length):
+    if not punt(e.shared, PUNT_FRAME, segment.vni, 0, 0, frame, length):
         tables.count_drop(
             e.shared.tables, &segment.tally, e.slot, tables.LOCAL, tables.PKT_TOO_BIG, 1
         )
+        if sight_c.seldom(e.sight != NULL):
+            see_unknown(e, segment, frame, length, tables.PKT_TOO_BIG)
 
 
 cdef void take_super(
@@ -145,17 +158,25 @@ cdef void take_super(
     cdef Super whole
     cdef datapath.Verdict verdict
     cdef int decided
+    cdef uint32_t known = 0
     cdef uint64_t header = 0
+    if sight_c.seldom(e.sight != NULL):
+        known = peek_at(iov + 1, count - 1, length, e.peek)
     if understand(&e.vnet, frame, length, &whole) < 0 or whole.headers > iov[1].iov_len:
-        refuse_header(e, segment, 1)
+        refuse_super(e, segment, 1, iov, count, length, known)
         return
     if e.used + needed(&whole) > ARENA:
-        refuse_header(e, segment, whole.count)
+        refuse_super(e, segment, whole.count, iov, count, length, known)
         return
     decided = datapath.encap_further(
         e.shared.tables, e.slot, segment, frame, min32(length, whole.headers + whole.mss),
         min32(length, whole.headers + whole.mss), e.now, &verdict,
     )
+    if sight_c.seldom(e.sight != NULL) and decided != datapath.PUNT:
+        see_frame(
+            e, segment, &verdict, verdict.reason if decided == datapath.DROPPED else -1,
+            iov + 1, count - 1, length, known,
+        )
     if decided == datapath.DROPPED:
         count_rest(e, segment, &whole)
         return
@@ -172,6 +193,16 @@ cdef void take_super(
         if whole.mss >= 1000:
             e.expect_headers, e.expect_mss = whole.headers, whole.mss
     send_super(e, segment, at, &whole, &verdict, decided == datapath.PUNT)
+
+
+cdef inline void refuse_super(
+    Encap *e, tables.Segment *segment, uint32_t packets, const iovec *iov, int count,
+    uint32_t length, uint32_t known,
+) noexcept nogil:
+    cdef datapath.Verdict nothing
+    refuse_header(e, segment, packets)
+    if sight_c.seldom(e.sight != NULL):
+        see_frame(e, segment, &nothing, tables.TAP_INVALID, iov + 1, count - 1, length, known)
 
 
 cdef inline void count_rest(

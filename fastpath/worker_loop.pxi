@@ -103,6 +103,7 @@ cdef inline void carry_out(Worker *w, uint32_t vni) noexcept nogil:
     """After a pause mostly one frame has come: the next look tells whether there are more."""
     lifecycle.worker_begins(w.shared.tables, w.e.slot)
     w.e.now = seconds()
+    w.e.sight = <sight_c.Sight *>atomic.load_pointer(&w.shared.tables.sight)
     drain_tap(&w.e, vni, READ_BATCH if w.first.looks else 1)
     lifecycle.worker_rests(w.shared.tables, w.e.slot)
 
@@ -111,6 +112,7 @@ cdef inline void carry_in(Worker *w) noexcept nogil:
     cdef int at
     lifecycle.worker_begins(w.shared.tables, w.d.slot)
     w.d.now = seconds()
+    w.d.sight = w.d.delivery.sight = <sight_c.Sight *>atomic.load_pointer(&w.shared.tables.sight)
     for at in range(w.receiver_count):
         drain_receiver(&w.d, w.receivers[at])
     lifecycle.worker_rests(w.shared.tables, w.d.slot)

@@ -52,6 +52,7 @@ cdef struct Encap:
     int slot
     int epoll
     int fds[2][POOL]  # by family (0 IPv4, 1 IPv6), by slot
+    uint16_t ports[2][POOL]  # theirs
     uint32_t fd_count[2]
     uint8_t gso
     uint8_t *arena
@@ -61,10 +62,13 @@ cdef struct Encap:
     int recent[RECENT]  # by hash of remote and slot: a train that may go on
     Train *train
     mmsghdr msgs[MAX_TRAINS]
+    uint16_t order[MAX_TRAINS]  # by message: which train it is
     VnetHdr vnet
     uint32_t expect_headers
     uint32_t expect_mss
     double now
+    sight_c.Sight *sight  # while somebody captures; loaded for each batch
+    uint8_t peek[sight_c.PEEK]
 
 
 # -- trains ------------------------------------------------------------------------
@@ -83,6 +87,11 @@ cdef inline void put_segment(
         tables.count_drop(
             e.shared.tables, &segment.tally, e.slot, far.peer, tables.UNDERLAY_UNREACHABLE, 1
         )
+        if sight_c.seldom(e.sight != NULL):
+            see_sent(
+                e, segment, remote, 0, verdict.tos, verdict.ttl, at, length,
+                tables.UNDERLAY_UNREACHABLE,
+            )
         return
     slot = <uint32_t>(<uint64_t>verdict.flow * e.fd_count[family] >> 32)
     hashed = (remote * 31 + slot) % RECENT
@@ -149,7 +158,7 @@ cdef void send_trains(Encap *e) noexcept nogil:
             if not e.train[at].sent and e.train[at].fd == e.train[first].fd:
                 e.train[at].sent = 1
                 address_train(e, &e.train[at], &e.msgs[count].msg_hdr)
-                e.msgs[count].msg_len = at  # which train it is, until the kernel writes it
+                e.order[count] = <uint16_t>at
                 count += 1
         send_messages(e, e.train[first].fd, count)
     e.trains = 0
@@ -226,16 +235,20 @@ cdef void send_messages(Encap *e, int fd, int count) noexcept nogil:
     cdef int done = 0, took, code
     cdef uint32_t train
     while done < count:
-        train = e.msgs[done].msg_len
+        train = e.order[done]
         if count - done == 1:
             took = 1 if sendmsg(fd, &e.msgs[done].msg_hdr, MSG_DONTWAIT) >= 0 else -1
         else:
             took = sendmmsg(fd, &e.msgs[done], count - done, MSG_DONTWAIT)
         if took > 0:
+            if sight_c.seldom(e.sight != NULL):
+                see_trains(e, done, took)
             done += took
             continue
         code = errno
         if left_by_icmp(code) and sendmsg(fd, &e.msgs[done].msg_hdr, MSG_DONTWAIT) >= 0:
+            if sight_c.seldom(e.sight != NULL):
+                see_trains(e, done, 1)
             done += 1
             continue
         refused(e, &e.train[train], fd, &e.msgs[done].msg_hdr, errno if left_by_icmp(code) else code)
@@ -251,12 +264,14 @@ cdef void refused(Encap *e, Train *train, int fd, msghdr *message, int code) noe
         one_by_one(e, train, fd, message)
     else:
         count_refused(e, train, code, train.count)
+        if sight_c.seldom(e.sight != NULL):
+            see_train(e, train, drop_of_send(code))
 
 
 cdef void one_by_one(Encap *e, Train *train, int fd, msghdr *message) noexcept nogil:
     """Send the datagrams of a train each for itself."""
     cdef iovec piece
-    cdef int part
+    cdef int part, code
     cdef size_t at, length
     message.msg_iov = &piece
     message.msg_iovlen = 1
@@ -269,8 +284,15 @@ cdef void one_by_one(Encap *e, Train *train, int fd, msghdr *message) noexcept n
                 length = train.size
             piece.iov_base = <uint8_t *>train.iov[part].iov_base + at
             piece.iov_len = length
+            code = 0
             if sendmsg(fd, message, MSG_DONTWAIT) < 0:
-                count_refused(e, train, errno, 1)
+                code = errno
+                count_refused(e, train, code, 1)
+            if sight_c.seldom(e.sight != NULL):
+                see_piece(
+                    e, train, <uint8_t *>piece.iov_base, <uint32_t>length,
+                    drop_of_send(code) if code else -1,
+                )
             at += length
 
 

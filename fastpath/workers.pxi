@@ -56,6 +56,15 @@ cdef void clear(Worker *w) noexcept:
             close(fd)
 
 
+cdef uint16_t port_at(int fd) noexcept:
+    """The port that a socket is bound to."""
+    cdef uint8_t source[28]
+    cdef socklen_t size = sizeof(source)
+    memset(source, 0, sizeof(source))
+    getsockname(fd, <sockaddr *>source, &size)
+    return port_of(source)
+
+
 cdef class Workers:
     """`count` workers of two threads each: `work(n)` and `relieve(n)`, n from 0.
 
@@ -107,6 +116,7 @@ cdef class Workers:
         for worker in range(self.count):
             for at, fd in enumerate(fds[:POOL]):
                 self.workers[worker].e.fds[which][at] = fd
+                self.workers[worker].e.ports[which][at] = port_at(fd)
             self.workers[worker].e.fd_count[which] = min(len(fds), POOL)
 
     def set_gso(self, bint wanted) -> None:
@@ -187,7 +197,7 @@ cdef class Workers:
         atomic.store_u32(&self.shared.stopping, 1)
 
     def take_punts(self) -> list:
-        """(kind, VNI or peer, tos, bytes) of each packet that is left to Python."""
+        """(kind, VNI or peer, tos, port, bytes) of each packet that is left to Python."""
         cdef PuntItem item
         found = []
         while True:
@@ -200,7 +210,8 @@ cdef class Workers:
             self.shared.punt_count -= 1
             atomic.pthread_mutex_unlock(&self.core.state.mutex)
             try:
-                found.append((item.kind, item.who, item.tos, (<char *>item.data)[:item.length]))
+                data = (<char *>item.data)[:item.length]
+                found.append((item.kind, item.who, item.tos, item.port, data))
             finally:
                 free(item.data)
 

@@ -264,7 +264,7 @@ def test_a_file_is_whole_however_it_ends(world: World, tmp_path: Path, how: sign
     decode = ["-d", f"udp.port=={world.port},vxlan", "-o", "udp.check_checksum:TRUE"]
     command = ["tshark", "-n", "-r", str(path), *decode, "-T", "fields", *shown, "-Y", "vxlan"]
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split("\t") for line in done.splitlines() if "\tprobe or" not in line]
+    rows = [line.split("\t") for line in done.splitlines() if "\tprobe, " not in line]
     assert [row[:3] for row in rows] == [
         ["underlay", f"decap vni 42 <- {A}", "42"],
         ["underlay", f"dropped VXLAN_VNI_NOT_FOUND (vni 99 <- {A}): no segment here has this VNI",

@@ -125,7 +125,7 @@ def test_everything_can_be_said_in_one_line(seen: Seen) -> None:
         ),
         (
             Seen(Where.UNDERLAY_OUT, b"", 0, remote=PEER, flags=Flag.OWN),
-            "probe or acknowledgement -> 192.0.2.2",
+            "probe, acknowledgement or announcement -> 192.0.2.2",
         ),
         (lost(7, 0), "7 packets were seen here and not kept"),
     ],

@@ -304,8 +304,12 @@ class Engine(Protocol):
         What was recorded for another `wanted` and not taken is gone.
         """
 
-    def take_captured(self) -> Batch:
-        """Take out what was recorded, in the order in which it was seen."""
+    def take_captured(self, held: float = 0.0) -> Batch:
+        """Take out what was recorded, in the order in which it was seen; a bounded amount.
+
+        What is younger than `held` seconds may be left: threads write down what they see
+        a moment later.
+        """
 
     # -- input and output ------------------------------------------------------------
 

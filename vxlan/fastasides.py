@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from vxlan import _fastpath
 from vxlan.announce import SOURCE, Announcer, Change, is_announced
 from vxlan.announcement import is_announcement
 from vxlan.announcing import Announcing
@@ -18,6 +17,7 @@ from vxlan.drop import Count, Drop
 from vxlan.echo import Echoes
 from vxlan.engine import Datagram, Frame, PathState
 from vxlan.fastnames import Names, Side
+from vxlan.fastsight import Watching
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.vtep import refuse_to_encap
@@ -25,10 +25,9 @@ from vxlan.vtep import refuse_to_encap
 UNBOUNDED = 0xFFFFFFFF
 
 
-class FastAsides(Announcing):
+class FastAsides(Announcing, Watching):
     """What vxlan/fasttables.py inherits; that has the tables."""
 
-    core: _fastpath.Core
     names: Names
     probing: Paths
     announcer: Announcer
@@ -99,29 +98,35 @@ class FastAsides(Announcing):
 
     def take_probe(self, peer: int, datagram: Datagram, now: float) -> None:
         """Follow a probe or an announcement of one of our remotes; refuse anybody else's."""
+        why = self._refuse_probe(peer, datagram, now)
+        if why is not None:
+            self.core.drop(None, peer, why, 1)
+        self._tell_probe(datagram, why)
+
+    def _refuse_probe(self, peer: int, datagram: Datagram, now: float) -> Drop | None:
         source = datagram.remote.address
         side = next((one for one in self._sides.values() if one.knows(source)), None)
         if is_announcement(datagram.payload):
-            self._take_announcement(peer, side, datagram, now)
-        elif side and self.probing.take(datagram, side.segment.remote_at(source), now):
-            self.core.count(None, peer, Count.PROBES, 1)
-            self.follow_paths()
-        else:
-            self.core.drop(None, peer, Drop.VXLAN_INVALID_HDR, 1)
+            return self._refuse_announcement(peer, side, datagram, now)
+        if not side or not self.probing.take(datagram, side.segment.remote_at(source), now):
+            return Drop.VXLAN_INVALID_HDR
+        self.core.count(None, peer, Count.PROBES, 1)
+        self.follow_paths()
+        return None
 
     # -- announcements -----------------------------------------------------------------
 
-    def _take_announcement(
+    def _refuse_announcement(
         self, peer: int, side: Side | None, datagram: Datagram, now: float
-    ) -> None:
+    ) -> Drop | None:
         remote = side.segment.remote_at(datagram.remote.address) if side else None
         changes = self.announcer.take(datagram, remote, now) if remote else None
         if changes is None:
-            self.core.drop(None, peer, Drop.ANNOUNCEMENT_REFUSED, 1)
-        else:
-            self.core.count(None, peer, Count.ANNOUNCEMENTS, 1)
-            self.follow(changes, now)
-            self.follow_neighbours()
+            return Drop.ANNOUNCEMENT_REFUSED
+        self.core.count(None, peer, Count.ANNOUNCEMENTS, 1)
+        self.follow(changes, now)
+        self.follow_neighbours()
+        return None
 
     def follow(self, changes: Iterable[Change], now: float) -> None:
         for vni, mac, remote in changes:
@@ -147,4 +152,5 @@ class FastAsides(Announcing):
             return False
         segment.tally.count(Count.SUPPRESSED)
         self.answers.append(Frame(vni, answer))
+        self._tell_answered(vni, frame)
         return True

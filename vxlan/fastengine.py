@@ -32,18 +32,17 @@ from typing import TYPE_CHECKING
 
 from vxlan import _fastpath
 from vxlan.drop import Drop
-from vxlan.engine import Datagram, EngineUnavailable, OnEvents
+from vxlan.engine import Datagram, OnEvents
 from vxlan.event import Event, EventKind
 from vxlan.fasttables import FastTables
 from vxlan.fdb import Remote
 from vxlan.offload import vnet_header
-from vxlan.recorder import NOTHING, Batch
+from vxlan.recorder import tell_sent
 from vxlan.wire import VXLAN_HLEN
 
 if TYPE_CHECKING:
     from vxlan.echo import Echoes
     from vxlan.patherror import PathError
-    from vxlan.sight import Sight
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
 
@@ -135,29 +134,19 @@ class FastEngine(FastTables):
         os.close(self._wake)
         os.close(self._stop)
 
-    def capture(self, wanted: Sight | None) -> None:
-        if wanted is not None:
-            raise EngineUnavailable(
-                "the fastpath cannot be watched in this version: "
-                'set engine = "python", or use tcpdump on the TAP and on the underlay'
-            )
-
-    def take_captured(self) -> Batch:
-        return NOTHING
-
     # -- what the workers leave to us ---------------------------------------------------
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake)
         assert self._workers is not None
         now = time.monotonic()
-        for kind, who, tos, data in self._workers.take_punts():
+        for kind, who, tos, port, data in self._workers.take_punts():
             if kind == PUNT_FRAME:
                 self._punted_frame(who, data, now)
             elif kind == PUNT_REPLY:
-                self._punted_reply(who, data, now)
+                self._punted_reply(who, port, data, now)
             else:
-                source = Remote(self.names.address(who), self.port)
+                source = Remote(self.names.address(who), port)
                 self.take_probe(who, Datagram(source, data, tos=tos), now)
         self._flush()
         self._report()
@@ -166,14 +155,14 @@ class FastEngine(FastTables):
         if vni in self._sides:
             self._send(vni, self.encap(vni, [frame], now))
 
-    def _punted_reply(self, peer: int, payload: bytes, now: float) -> None:
+    def _punted_reply(self, peer: int, port: int, payload: bytes, now: float) -> None:
         vni, frame = int.from_bytes(payload[4:7], "big"), payload[VXLAN_HLEN:]
         if vni in self._sides and not self.take_reply(peer, vni, frame, now):
-            self._give_to_tap(vni, frame)
+            self._give_to_tap(vni, frame, Remote(self.names.address(peer), port))
 
     def _send(self, vni: int, datagrams: list[Datagram]) -> None:
         now = time.monotonic()
-        for datagram, why in self._underlay.send_all(datagrams):
+        for datagram, why in self._hand_over(datagrams):
             self.core.drop(vni, self.names.peer(datagram.remote.address), why, 1)
             if why is Drop.UNDERLAY_UNREACHABLE:
                 self.unreachable(datagram.remote, now, "no route")
@@ -186,19 +175,28 @@ class FastEngine(FastTables):
             return
         now = time.monotonic()
         datagrams, frames = self.take_output()
-        for datagram, why in self._underlay.send_all(datagrams):
+        for datagram, why in self._hand_over(datagrams):
             if why is Drop.PKT_TOO_BIG:
                 self.probing.refused(datagram, now)
         for frame in frames:
             self._give_to_tap(frame.vni, frame.data)
 
-    def _give_to_tap(self, vni: int, frame: bytes) -> None:
+    def _hand_over(self, datagrams: list[Datagram]) -> list[tuple[Datagram, Drop]]:
+        """Give datagrams to the kernel; those that it refused, and why."""
+        refused = self._underlay.send_all(datagrams)
+        if self._recorder is not None:
+            tell_sent(self._recorder, self._underlay.source_port, datagrams, refused)
+        return refused
+
+    def _give_to_tap(self, vni: int, frame: bytes, source: Remote | None = None) -> None:
         tap, side = self._taps.get(vni), self._sides[vni]
         why: Drop | None = Drop.TAP_DOWN
         if tap is not None:
             why = tap.write(vnet_header(frame, side.segment.policy.mtu), frame)
         if why is not None:
             self.core.drop(vni, LOCAL_PEER, why, 1)
+        if self._recorder is not None:
+            self._recorder.written(vni, frame, source, 1, why)
 
     def set_paths(self, ceilings: Mapping[Remote, int], now: float) -> None:
         super().set_paths(ceilings, now)

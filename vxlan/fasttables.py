@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vxlan import _fastpath, fit
@@ -370,10 +371,25 @@ class FastTables(FastAsides):
             remotes = tuple(self.names.remote(number) for number in numbers)
             flow, tos, ttl = rest
             if tos is None:
-                made += self.too_big(vni, data, remotes, flow, ttl, now)
+                made += self._too_big(vni, data, remotes, flow, ttl, now)
             else:
                 made += [Datagram(remote, data, flow, tos, ttl) for remote in remotes]
         return made
+
+    def _too_big(
+        self,
+        vni: int,
+        frame: bytes,
+        remotes: tuple[Remote, ...],
+        limit: int,
+        flooded: bool,
+        now: float,
+    ) -> list[Datagram]:
+        decide = partial(self.too_big, vni, frame, remotes, limit, flooded, now)
+        if self._recorder is None:
+            return decide()
+        entry = None if flooded else self.fdb_get(vni, frame[0:6])
+        return self._tell_frame(self._sides[vni].segment, frame, entry, now, decide)
 
     def too_big(
         self,
@@ -400,7 +416,7 @@ class FastTables(FastAsides):
         frames: list[Frame] = []
         for datagram in datagrams:
             peer = self.names.source(datagram.remote.address)
-            taken = self.core.decap(peer, datagram.payload, datagram.tos, now)
+            taken = self.core.decap(peer, datagram.payload, datagram.tos, now, datagram.remote.port)
             if taken is True:
                 self.take_probe(peer, datagram, now)
             elif taken and not self.take_reply(peer, *taken, now):

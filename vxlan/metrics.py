@@ -55,6 +55,11 @@ _SEGMENT = {
     "clamped": "TCP segments whose MSS was lowered.",
     "fragmented": "Packets that were fragmented inside.",
     "too_big_answered": "Packets that were answered with packet-too-big.",
+    "suppressed": "Questions for neighbours that were answered here.",
+}
+_VTEP = {
+    "probes": "Probes of paths and their acknowledgements that were received.",
+    "announcements": "Announcements of stations that were believed.",
 }
 _REMOTE = ("encap_packets", "encap_bytes", "decap_packets", "decap_bytes")
 
@@ -92,12 +97,8 @@ def _node(shown: Shown, now: float) -> Iterator[Family]:
         "When the node began, in seconds since 1970.",
         [({}, round(now - shown["uptime"], 3))],
     )
-    yield Family(
-        "pyvxlan_probes_total",
-        "counter",
-        "Probes of paths and their acknowledgements that were received.",
-        [({}, counters["probes"])],
-    )
+    for key, text in _VTEP.items():
+        yield Family(f"pyvxlan_{key}_total", "counter", text, [({}, counters[key])])
     yield Family(
         "pyvxlan_vtep_drops_total",
         "counter",

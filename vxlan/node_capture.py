@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vxlan import config_values as values
 from vxlan.api import ApiError
 from vxlan.api_stream import Stream
-from vxlan.engine import EngineUnavailable
 from vxlan.recorder import Batch
 from vxlan.sight import SNAPLEN, Seen, Sight, each, lost, pack
 
@@ -43,6 +42,9 @@ MAX_WAITING = 16 << 20
 
 PERIOD = 0.02
 """Seconds between two looks at what the engine has seen."""
+
+HELD = 0.002
+"""Seconds that records may be left to the next look, so that they come in order."""
 
 T = TypeVar("T")
 
@@ -102,11 +104,7 @@ class Captures:
         self._pass_on()
         stream = CaptureStream(sight, self._about(), self._close)
         self._streams.append(stream)
-        try:
-            self._follow()
-        except EngineUnavailable as error:
-            self._streams.remove(stream)
-            raise ApiError(str(error)) from None
+        self._follow()
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
         return stream
@@ -125,7 +123,8 @@ class Captures:
         }
 
     def _close(self, stream: CaptureStream) -> None:
-        self._pass_on()
+        while self._pass_on():
+            pass
         self._streams.remove(stream)
         self._follow()
 
@@ -141,15 +140,15 @@ class Captures:
 
     async def _fetch(self) -> None:
         while self._streams:
-            much = self._pass_on() > SNAPLEN
+            much = self._pass_on(HELD) > SNAPLEN
             await asyncio.sleep(0 if much else PERIOD)
         self._fetching = None
 
-    def _pass_on(self) -> int:
+    def _pass_on(self, held: float = 0.0) -> int:
         """Hand out what the engine has seen; how many bytes that was."""
         if not self._streams:
             return 0
-        batch = self._node.engine.take_captured()
+        batch = self._node.engine.take_captured(held)
         if len(self._streams) == 1:
             self._streams[0].put(batch)
         elif batch.packets or batch.lost:

@@ -199,7 +199,7 @@ class PythonEngine(Announcing, Injecting):
         watched = WatchedVtep(self.vtep, self._recorder) if self._recorder else self.vtep
         self._encap, self._decap = watched.encap, watched.decap
 
-    def take_captured(self) -> Batch:
+    def take_captured(self, held: float = 0.0) -> Batch:
         return self._recorder.take() if self._recorder else NOTHING
 
     # -- input and output --------------------------------------------------------------

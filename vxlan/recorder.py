@@ -63,7 +63,7 @@ class Recorder:
             self._lost += 1
 
     def store(self, record: bytes) -> bool:
-        """Let a record wait; False if there is no room."""
+        """Let a record wait; False if there is no room.  The compiled engine's has a ring."""
         if self._waiting + len(record) > self._limit:
             return False
         self._records.append(record)

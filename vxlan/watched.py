@@ -23,11 +23,9 @@ from vxlan.vtep import Vtep
 from vxlan.wire import VXLAN_HLEN
 
 _NOTHING = Counters()
+_OWN = (Count.PROBES, Count.ANNOUNCEMENTS)
 _TARGETED = (None, Drop.PKT_TOO_BIG)
 """What is decided when it is known whom a frame goes to."""
-
-
-_OWN = (Count.PROBES, Count.ANNOUNCEMENTS)
 
 
 class Difference:
@@ -100,11 +98,11 @@ def tell_encap(
     now: float,
 ) -> None:
     """Record a frame from a TAP; `entry` is its destination's."""
+    if difference.counted(Count.SUPPRESSED):
+        tell_answered(recorder, vni, frame)
+        return
     reason = difference.reason()
     seen = Seen(Where.TAP_IN, frame, len(frame), vni=vni, reason=reason, targets=0)
-    if difference.counted(Count.SUPPRESSED):
-        recorder.put(seen._replace(flags=Flag.SUPPRESSED))
-        return
     targets = entry.remotes if entry else flood_list
     if reason in _TARGETED and targets:
         found, age = how_found(entry, now)
@@ -113,6 +111,12 @@ def tell_encap(
         recorder.put(seen._replace(flags=flags), targets)
     else:
         recorder.put(seen)
+
+
+def tell_answered(recorder: Recorder, vni: int, frame: bytes) -> None:
+    """Record a frame that asked for a neighbour, and was answered here."""
+    flags = Flag.SUPPRESSED
+    recorder.put(Seen(Where.TAP_IN, frame, len(frame), vni=vni, targets=0, flags=flags))
 
 
 def _flags(difference: Difference) -> Flag:

@@ -7,10 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.conftest import LOCAL, OTHER, PEER, PEER6, STRANGER, VNI, MakeEngine
+from tests.contract.test_announce import listening, said
 from tests.frames import A, B, C, ether, ipv4, tagged, udp, vxlan
 from tests.test_differential import datagrams, frames, policies
+from tests.test_neighbour import arp_request
 from vxlan.drop import Count, Drop
-from vxlan.engine import Datagram, Engine, EngineUnavailable, Policy
+from vxlan.engine import Datagram, Engine, Policy
 from vxlan.fdb import Remote, State
 from vxlan.sight import Flag, Found, Seen, Sight, Where, each
 
@@ -27,15 +29,8 @@ def taken(engine: Engine) -> list[Seen]:
 
 def watched(make: MakeEngine, sight: Sight = EVERYTHING, **policy: object) -> Engine:
     engine = make(**policy)
-    watch(engine, sight)
+    engine.capture(sight)
     return engine
-
-
-def watch(engine: Engine, sight: Sight) -> None:
-    try:
-        engine.capture(sight)
-    except EngineUnavailable as why:
-        pytest.skip(str(why))
 
 
 def receive(engine: Engine, payload: bytes, remote: Remote = PEER, tos: int = 0) -> None:
@@ -146,6 +141,27 @@ def test_a_header_that_was_changed_is_kept_as_it_came(make: MakeEngine) -> None:
     assert (seen.flags, seen.tos, seen.data) == (Flag.CHANGED, 3, vxlan(VNI, inner))
 
 
+def test_a_question_that_is_answered_here_goes_nowhere(make: MakeEngine) -> None:
+    engine = listening(make)
+    engine.capture(EVERYTHING)
+    told = said()
+    engine.decap([told], 1.0)
+    engine.encap(VNI, [arp_request()], 1.5)
+    came, asked = taken(engine)
+    assert (came.where, came.flags, came.reason) == (Where.UNDERLAY_IN, Flag.OWN, None)
+    assert (came.data, came.remote) == (told.payload, told.remote)
+    assert (asked.where, asked.flags, asked.targets) == (Where.TAP_IN, Flag.SUPPRESSED, 0)
+    assert (asked.data, asked.remote) == (arp_request(), None)
+
+
+def test_an_announcement_that_is_refused_has_its_reason(make: MakeEngine) -> None:
+    engine = listening(make, b"the key of sixteen")
+    engine.capture(Sight(drops=True))
+    engine.decap([said(key=b"another of sixteen")], 1.0)
+    (seen,) = taken(engine)
+    assert seen.reason is Drop.ANNOUNCEMENT_REFUSED
+
+
 # -- what is wanted ------------------------------------------------------------------
 
 SIGHTS = [
@@ -193,7 +209,7 @@ def test_the_rest_of_a_long_packet_is_not_kept(make: MakeEngine) -> None:
 def test_nothing_is_recorded_before_and_after(make: MakeEngine) -> None:
     engine = make()
     engine.encap(VNI, [ether()], 1.0)
-    watch(engine, EVERYTHING)
+    engine.capture(EVERYTHING)
     assert taken(engine) == []
     engine.encap(VNI, [ether()], 1.0)
     engine.capture(None)

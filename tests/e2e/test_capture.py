@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from packets import probe_frame
 from worlds import VNI, Pair
 
 from vxlan import api
-from vxlan.lab import Node, ping, wait_until
+from vxlan.lab import Node, ping, tcp_transfer, wait_until
 from vxlan.pcap_read import Packet, packets
 
 pytestmark = [
@@ -30,12 +31,7 @@ pytestmark = [
 ]
 
 PROBE = b"PVXP"
-
-
-@pytest.fixture(autouse=True)
-def can_be_watched(engine_name: str) -> None:
-    if engine_name == "fastpath":
-        pytest.skip("the fastpath cannot be watched in this version")
+MEBI = 1 << 20
 
 
 @contextmanager
@@ -58,6 +54,21 @@ def start(node: Node, **args: object) -> tuple[Any, api.Chunks]:
 def read(path: Path) -> list[Packet]:
     with path.open("rb") as stream:
         return list(packets(stream))
+
+
+def tap_of(node: Node) -> str:
+    return str(node.call("show")["segments"][0]["tap"])
+
+
+def totals(node: Node) -> dict[str, int]:
+    return dict(node.call("show")["segments"][0]["counters"])
+
+
+def settled(node: Node) -> bool:
+    """Whether nothing moves any more."""
+    before = totals(node)
+    time.sleep(0.2)
+    return totals(node) == before
 
 
 def comments(path: Path, interface: str = "underlay", direction: str | None = None) -> list[str]:
@@ -112,7 +123,7 @@ def test_each_packet_is_seen_on_both_sides_with_what_was_decided(
     assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
     with capturing(shared_pair.node, path, "--ip", shared_pair.c2.address):
         assert ping(shared_pair.c1, shared_pair.c2.address, count=3).received == 3
-    tap = shared_pair.node.call("show")["segments"][0]["tap"]
+    tap = tap_of(shared_pair.node)
     asked = comments(path, tap, "in")
     assert len([one for one in asked if f"encap vni {VNI} -> {b}, learned " in one]) >= 3
     assert len(comments(path, "underlay", "out")) == len(asked)
@@ -133,6 +144,47 @@ def test_drops_are_in_the_file_and_nothing_else(shared_pair: Pair, tmp_path: Pat
         wait_until(lambda: comments(path), 10, "a drop is written")
     (said,) = comments(path)
     assert said.startswith(f"dropped VXLAN_VNI_NOT_FOUND (vni 99 <- {shared_pair.b.address}): ")
+
+
+def test_a_transfer_is_seen_whole_and_agrees_with_the_counters(
+    shared_pair: Pair, tmp_path: Path
+) -> None:
+    path, tap = tmp_path / "seen.pcapng", tap_of(shared_pair.node)
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+    with capturing(shared_pair.node, path, "--snaplen", "96"):
+        before = totals(shared_pair.node)
+        assert tcp_transfer(shared_pair.c1, shared_pair.c2, shared_pair.c2.address, MEBI).intact
+        wait_until(lambda: settled(shared_pair.node), 10, "the connection has ended")
+        after = totals(shared_pair.node)
+    seen = read(path)
+    out, into = (
+        [one for one in seen if one.interface.name == "underlay" and one.direction == side]
+        for side in ("out", "in")
+    )
+    sent = [one for one in out if not one.comments[0].startswith("probe")]
+    came = [one for one in into if not one.comments[0].startswith("probe")]
+    assert after["encap_packets"] - before["encap_packets"] <= len(sent)
+    assert after["decap_packets"] - before["decap_packets"] <= len(came)
+    assert sum(one.length for one in sent) > MEBI
+    assert all(len(one.data) <= 96 + 48 for one in seen)
+    assert all(one.length <= 1500 for one in sent)
+    frames = [one for one in seen if one.interface.name == tap and one.direction == "in"]
+    assert sum(one.length for one in frames) > MEBI
+
+
+def test_what_the_kernel_refuses_has_its_reason(shared_pair: Pair, tmp_path: Path) -> None:
+    path, nowhere = tmp_path / "drops.pcapng", "203.0.113.9"
+    shared_pair.node.call("fdb.add", vni=VNI, mac="02:00:00:00:44:07", dst=nowhere)
+    frame = probe_frame(b"nowhere", "02:00:00:00:44:07", shared_pair.c1.mac.hex(":"))
+    with capturing(shared_pair.node, path, "--remote", nowhere):
+        with shared_pair.c1.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind((shared_pair.c1.link, 0))
+            sender.send(frame)
+        wait_until(lambda: comments(path), 10, "a drop is written")
+    asked = f"encap vni {VNI} -> {nowhere}, static entry"
+    assert comments(path, tap_of(shared_pair.node), "in") == [asked]
+    (refused,) = comments(path, "underlay", "out")
+    assert refused.startswith(f"dropped UNDERLAY_UNREACHABLE (vni {VNI} -> {nowhere}): ")
 
 
 def test_a_capture_that_nobody_reads_stalls_nothing(shared_pair: Pair) -> None:
