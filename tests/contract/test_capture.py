@@ -279,6 +279,37 @@ def test_a_datagram_is_recorded_once_with_what_became_of_it(
         assert bool(seen.flags & Flag.CHANGED) == (frames[0].data != datagram.payload[8:])
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rounds=st.lists(
+        st.tuples(st.integers(14, 60_000), st.integers(1, 120)), min_size=1, max_size=12
+    ),
+    snaplen=st.sampled_from([16, 96, 1500, 262144]),
+)
+def test_what_is_recorded_is_whole_wherever_it_lies(
+    make: MakeEngine, rounds: list[tuple[int, int]], snaplen: int
+) -> None:
+    """A ring is written and read round and round."""
+    engine = watched(make, Sight(snaplen=snaplen), remotes=())
+    count = 0
+    for size, packets in rounds:
+        frames = [numbered(count + at, size) for at in range(packets)]
+        engine.encap(VNI, frames, 1.0)
+        found, lost = [], 0
+        while (batch := engine.take_captured()).packets or batch.lost:
+            found += list(each(batch.records))
+            lost += batch.lost
+        assert len(found) + lost == packets
+        assert [seen.data for seen in found] == [one[:snaplen] for one in frames[: len(found)]]
+        assert all(seen.length == size for seen in found)
+        count += packets
+
+
+def numbered(number: int, size: int) -> bytes:
+    """A frame that is no other's."""
+    return (ether()[:14] + number.to_bytes(4, "big") * (size // 4))[:size]
+
+
 @given(st.binary(max_size=200))
 def test_no_sight_stumbles_over_a_frame(data: bytes) -> None:
     sight = Sight(mac=A, ip=bytes(16))

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from worlds import VNI, Pair
 from vxlan import api
 from vxlan.lab import Node, ping, tcp_transfer, wait_until
 from vxlan.pcap_read import Packet, packets
+from vxlan.sight import Flag, Seen, Where, each, whole
 
 pytestmark = [
     pytest.mark.namespaces,
@@ -192,3 +194,46 @@ def test_a_capture_that_nobody_reads_stalls_nothing(shared_pair: Pair) -> None:
     assert ping(shared_pair.c1, shared_pair.c2.address, count=200, interval=0.002).received == 200
     chunks.close()
     assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+
+
+class Reader(threading.Thread):
+    """Takes what a capture gives; everything that it said is in `packets` after `end`."""
+
+    def __init__(self, node: Node, **args: object) -> None:
+        super().__init__(daemon=True)
+        _, self._chunks = start(node, **args)
+        self.packets: list[Seen] = []
+        self.lost = 0
+        self.start()
+
+    def run(self) -> None:
+        left = b""
+        for chunk in self._chunks:
+            left += chunk
+            for seen in each(left[: whole(left)]):
+                if seen.is_loss:
+                    self.lost += seen.targets
+                else:
+                    self.packets.append(seen._replace(data=b""))
+            left = left[whole(left) :]
+
+    def end(self) -> None:
+        self._chunks.finish()
+        self.join(30)
+        self._chunks.close()
+
+
+def test_under_load_each_packet_is_recorded_or_counted_as_lost(shared_pair: Pair) -> None:
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+    reader = Reader(shared_pair.node)
+    before = totals(shared_pair.node)
+    address = shared_pair.c2.address
+    assert tcp_transfer(shared_pair.c1, shared_pair.c2, address, 32 * MEBI).intact
+    wait_until(lambda: settled(shared_pair.node), 10, "the connection has ended")
+    after = totals(shared_pair.node)
+    reader.end()
+    for where, counter in ((Where.UNDERLAY_OUT, "encap"), (Where.UNDERLAY_IN, "decap")):
+        seen = sum(one.where is where and not one.flags & Flag.OWN for one in reader.packets)
+        carried = after[f"{counter}_packets"] - before[f"{counter}_packets"]
+        assert carried <= seen + reader.lost
+        assert seen <= carried + 50, "what came before and after was little"
