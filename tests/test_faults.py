@@ -233,6 +233,12 @@ def test_a_flap_announces_to_everyone_again_and_again(world: World) -> None:
     assert world.woken[-1] == 5.0
 
 
+def test_a_flap_may_claim_to_come_from_another(world: World) -> None:
+    world.add("flap", vni=42, source=A.address, remote=B.address, **{"as": M3_TEXT})
+    ((parcel,), _) = world.faults.due(0.0)
+    assert (parcel.source, parcel.datagram.remote) == (A.address, B)
+
+
 # -- how many there can be --------------------------------------------------------------------
 
 

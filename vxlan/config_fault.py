@@ -94,7 +94,7 @@ _TAKES: Mapping[Kind, tuple[str, ...]] = {
     Kind.RESERVED: (*_MATCH, "bits"),
     Kind.FORGE_SOURCE: (*_MATCH, "source"),
     Kind.FORGE_MAC: (*_MATCH, "as"),
-    Kind.FLAP: ("vni", "remote", "share", "seed", "as", "period"),
+    Kind.FLAP: ("vni", "remote", "share", "seed", "as", "period", "source"),
     Kind.SHRINK: (*_MATCH, "mtu", "icmp"),
     Kind.FILTER_ICMP: ("remote", "share", "seed"),
 }
@@ -164,6 +164,6 @@ def as_table(one: Fault) -> dict[str, Any]:
             table[key] = mac_text(value)
         elif key == "bits":
             table[key] = f"{value:016x}"
-        elif value is not None:
+        elif value not in (None, ""):
             table[key] = value
     return table

@@ -215,7 +215,7 @@ class Faults:
             return []
         payload = announcement(fault.vni, fault.as_mac)
         return [
-            Parcel(Datagram(remote, payload), now)
+            Parcel(Datagram(remote, payload), now, fault.source)
             for remote in self._surroundings.flooded(fault.vni)
             if fault.remote in (None, remote.address)
         ]

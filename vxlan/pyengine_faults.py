@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from vxlan.drop import Drop
 from vxlan.engine import Datagram, FaultRefused, FaultState
-from vxlan.fault import Fault, Kind, vni_of
+from vxlan.fault import Fault, vni_of
 from vxlan.faults import Faults
 from vxlan.fdb import Remote
 from vxlan.middleware import FaultInjector, UnderlayPort
@@ -48,7 +48,7 @@ class Injecting:
     def fault_add(self, fault: Fault, now: float) -> int:
         if self._injector is None:
             raise FaultRefused("the engine does not run: faults begin after its start")
-        if fault.kind is Kind.FORGE_SOURCE and fault.side != "decap":
+        if fault.source and fault.side != "decap":
             self._injector.open_forger(fault.source)
         number = self._faults.add(fault, now)
         self._underlay = self._injector
