@@ -79,3 +79,14 @@ def test_what_takes_no_faults_is_one_line(there: RunningLab) -> None:
     assert "no host with a VTEP" in complaint(run("lab", "fault", "c1", "list"), 1)
     assert "no fault 77" in complaint(run("lab", "fault", "a", "clear", "77"), 1)
     assert "share" in complaint(run("lab", "fault", "a", "add", "drop", "--share", "7"), 2)
+
+
+def test_bytes_are_sent_and_compared(there: RunningLab) -> None:
+    result = run("lab", "send", "c1", "c2", "--bytes", "50000")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("50000 bytes arrived whole, in ")
+    there.hosts["a"].node.call("fault.add", kind="drop", proto="tcp")
+    failed = run("lab", "send", "c1", "c2", "--timeout", "0.5")
+    assert "no TCP from c1 to c2, 10.42.0.12: timed out" in complaint(failed, 1)
+    there.hosts["a"].node.call("fault.clear")
+    assert "has no host zz" in complaint(run("lab", "send", "zz", "c1"), 1)

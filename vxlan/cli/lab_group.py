@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from vxlan.cli import lab_capture, lab_fault, lab_lessons, lab_places
+from vxlan.cli import lab_capture, lab_fault, lab_lessons, lab_places, lab_send
 from vxlan.cli.lab import lab as lab
 
 for _command in (
     lab_places.ping,
     lab_places.pingall,
+    lab_send.send,
     lab_places.enter,
     lab_places.execute,
     lab_capture.capture,
