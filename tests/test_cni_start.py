@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PATH = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
 CODE = """
 import sys
 from vxlan.plugins import {name}
@@ -15,7 +17,7 @@ print(*sys.modules)
 """
 
 
-@pytest.mark.parametrize("name", ["cni", "netavark"])
+@pytest.mark.parametrize("name", ["cni_verbs", "netavark"])
 def test_only_the_standard_library_is_imported(name: str) -> None:
     """Neither what is slow nor what belongs to the node."""
     done = subprocess.run(
@@ -27,6 +29,17 @@ def test_only_the_standard_library_is_imported(name: str) -> None:
     assert loaded & (thirds | slow) == set()
     ours = {one for one in loaded if one.startswith("vxlan.") and "plugins" not in one}
     assert ours == {"vxlan.api", "vxlan.netplain"}
+
+
+def test_version_loads_next_to_nothing() -> None:
+    """Runtimes ask for it before each ADD."""
+    code = CODE.format(name="cni")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", PATH + code], capture_output=True, text=True
+    )
+    ours = {one for one in done.stdout.split() if one.startswith("vxlan.")}
+    assert ours == {"vxlan.plugins", "vxlan.plugins.cni", "vxlan.plugins.cni_words"}
+    assert "pathlib" not in done.stdout.split()
 
 
 def test_version_needs_no_node_and_no_root() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from vxlan.announcement import MAX_ADDRESSES
@@ -17,19 +18,21 @@ from vxlan.wire import mac_bytes
 log = logging.getLogger(__name__)
 
 
-def announce(segment: NodeSegment | None, one: Attached) -> None:
-    """Tell the others, if the segment announces and they were not told."""
-    if segment is None or not segment.config.announce:
+def announce(segment: NodeSegment, attached: Iterable[Attached]) -> None:
+    """Tell the others of those that they were not told of, if the segment announces."""
+    if not segment.config.announce:
         return
-    mac, addresses = mac_bytes(one.mac), _packed(one)
     vni = segment.config.vni
-    told = {each.mac: each for each in segment.engine.stations(vni) if each.remote is None}
-    if mac in told and set(told[mac].addresses) == set(addresses):
-        return
-    try:
-        segment.engine.add_station(vni, mac, addresses, time.monotonic())
-    except ValueError as error:
-        log.warning("segment %d: %s is not announced: %s", vni, one.mac, error)
+    told = {
+        each.mac: set(each.addresses) for each in segment.engine.stations(vni) if not each.remote
+    }
+    for one in attached:
+        mac, addresses = mac_bytes(one.mac), _packed(one)
+        if told.get(mac) != set(addresses):
+            try:
+                segment.engine.add_station(vni, mac, addresses, time.monotonic())
+            except ValueError as error:
+                log.warning("segment %d: %s is not announced: %s", vni, one.mac, error)
 
 
 def withdraw(segment: NodeSegment | None, one: Attached) -> None:

@@ -190,10 +190,11 @@ class Attachments:
         for one in book.attached.values():
             segment = self._node.segments.get(one.vni)
             bridge = segment.config.bridge if segment else None
-            attach_stations.announce(segment, one)
             if bridge is not None and ports[one.key.port] != bridge:
                 await asyncio.to_thread(netdev.set_master, one.key.port, bridge)
                 log.info("segment %d: %s plugged in again", one.vni, request.who(one))
+        for vni, segment in self._node.segments.items():
+            attach_stations.announce(segment, book.of_segment(vni))
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -287,5 +288,5 @@ class Attachments:
         except NetdevError as error:
             await self._write(book.strike, one.key)
             raise ApiError(f"{request.who(one)}: {error}") from None
-        attach_stations.announce(segment, one)
+        attach_stations.announce(segment, [one])
         log.info("segment %d: %s attached, %s", one.vni, request.who(one), ", ".join(one.addresses))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import pytest
 from runtime import Box, Refused, Runtime, attached, conf
 from worlds import VNI
 
-from vxlan import netdev, statefile
+from vxlan import api, netdev, statefile
 from vxlan.lab import Lab, ping, segment, wait_until
 
 pytestmark = pytest.mark.namespaces
@@ -90,3 +91,23 @@ def test_state_of_another_boot_does_not_count(box: Callable[[], Box]) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
         lab.start(node)
         assert attached(runtime) == []
+
+
+def test_many_containers_leave_nothing(here: Runtime, box: Callable[[], Box]) -> None:
+    """Neither descriptors of the node nor links nor lines in its book."""
+
+    def left() -> tuple[int, int, int]:
+        pid = api.call(here.conf["node"], "show")["pid"]
+        links = netdev.links(here.host.name)
+        return len(os.listdir(f"/proc/{pid}/fd")), len(links), len(attached(here))
+
+    boxes = [box() for _ in range(5)]
+    here.add(boxes[0])
+    here.delete(boxes[0])
+    before = left()
+    for _ in range(6):
+        for one in boxes:
+            here.add(one)
+        for one in boxes:
+            here.delete(one)
+    wait_until(lambda: left() == before, 10, "everything to be given back")
