@@ -42,9 +42,10 @@ STOPS = {
 }
 SCENE = Scene(
     "class",
+    "Three hosts",
     ("switch",),
     tuple(
-        HostView(name, (address,), "switch", name, (SegmentView(42, "vxlan42", "br0"),))
+        HostView(name, (address,), "switch", "pyvxlan", name, (SegmentView(42, "vxlan42", "br0"),))
         for name, address in UNDERLAY.items()
     ),
     tuple(
@@ -54,6 +55,7 @@ SCENE = Scene(
     (),
     tuple(STOPS.values()),
     cast(Any, None),
+    {C1: "c1", C2: "c2", C3: "c3", "02:00:00:00:00:0a": "a", "02:00:00:00:00:0b": "b"},
 )
 
 
@@ -226,8 +228,8 @@ def test_one_journey_has_a_longest_way() -> None:
 
 def test_each_step_is_told_and_each_frame_is_sent_once() -> None:
     (journey,) = Journeys().add(seen(*way(echo())))
-    names, frames = Names(SCENE), list[bytes]()
-    body = told(journey, 0, frames, names, 4789)
+    names, frames = Names(SCENE), dict[bytes, int]()
+    body = told(journey, 0, frames, names)
     assert body["word"] == "ping"
     assert [step["say"] for step in body["steps"]] == [
         "c1 sends 98 bytes to c2.",
@@ -240,7 +242,7 @@ def test_each_step_is_told_and_each_frame_is_sent_once() -> None:
     assert [step["frame"] for step in body["steps"]] == [0, 0, 1, 1, 0, 0]
     assert [step["vni"] for step in body["steps"]] == [None, None, 42, 42, None, None]
     assert len(body["frames"]) == 2
-    assert told(journey, 6, frames, names, 4789)["frames"] == []
+    assert told(journey, 6, frames, names)["frames"] == []
 
 
 def test_who_is_meant() -> None:
@@ -256,10 +258,25 @@ def test_who_is_meant() -> None:
 
 
 def test_layers_unfold_from_the_outside_in() -> None:
-    found = layers(wrapped(echo(), "b"), 4789)
+    found = layers(wrapped(echo(), "b"), Names(SCENE))
     assert [(one["name"], one["depth"], one["length"]) for one in found] == [
         ("Ethernet", 0, 14), ("IPv4", 0, 20), ("UDP", 0, 8), ("VXLAN", 0, 8),
         ("Ethernet", 1, 14), ("IPv4", 1, 20), ("ICMP", 1, 8), ("payload", 1, 56),
     ]  # fmt: skip
+    assert [one["brief"] for one in found if one["name"] == "Ethernet"] == ["a → b", "c1 → c2"]
     assert found[3]["brief"] == "VNI 42"
     assert found[2]["brief"] == "port 55555 → 4789"
+
+
+def test_too_big_and_fragments_have_words_of_their_own() -> None:
+    told_so = ICMP(type=3, code=4, nexthopmtu=1350) / bytes(28)
+    answer = bytes(Ether(src=C2, dst=C1) / IP(src="10.42.0.12", dst="10.42.0.11") / told_so)
+    later = Ether(src=C1, dst=C2) / IP(src="10.42.0.11", dst="10.42.0.12", frag=185, proto=1)
+    for frame, word, line in (
+        (answer, "too big", "too big: 1350 bytes fit"),
+        (bytes(later / bytes(99)), "fragment", "10.42.0.11 → 10.42.0.12"),
+    ):
+        (journey,) = Journeys().add(seen(("c1/eth0", "out", frame)))
+        body = told(journey, 0, {}, Names(SCENE))
+        assert body["word"] == word
+        assert body["line"].startswith(line)

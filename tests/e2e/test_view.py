@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
+import signal
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.browser import MISSING, Browser
-from vxlan import netdev
-from vxlan.lab import Lab
-from vxlan.lab.view import PageServer, example, show
+from tests.clirun import complaint, process, run
+from tests.topologies import PAIR
+from vxlan import netdev, netns
+from vxlan.lab import RunningLab, manage, store
+from vxlan.lab.view import EXAMPLE, PageServer, show
 
-pytestmark = [
-    pytest.mark.namespaces,
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "a browser is here"),
-]
+pytestmark = pytest.mark.namespaces
 
 RECORD = """
 window.said = [];
@@ -37,17 +42,29 @@ DRAWN = "window.page_is_drawn = () => document.querySelectorAll('#stage .vtep').
 
 @dataclass(frozen=True)
 class World:
-    lab: Lab
+    lab: RunningLab
     server: PageServer
     browser: Browser
 
 
 @pytest.fixture(scope="module")
-def shown() -> Iterator[World]:
-    with Lab("view", wire=True) as lab:
-        example.furnish(lab)
-        with show(lab, port=0) as server, Browser() as browser:
-            yield World(lab, server, browser)
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Labs of these tests are written down here, and all removed at the end."""
+    folder = tmp_path_factory.mktemp("labs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYVXLAN_LAB_DIR", str(folder / "run"))
+        yield folder
+        for name in store.names():
+            manage.down(name)
+
+
+@pytest.fixture(scope="module")
+def shown(labs: Path) -> Iterator[World]:
+    if MISSING:
+        pytest.skip(MISSING)
+    lab = manage.up(EXAMPLE, f"t-{secrets.token_hex(3)}").lab
+    with show(lab, port=0) as server, Browser() as browser:
+        yield World(lab, server, browser)
 
 
 @pytest.fixture
@@ -153,12 +170,17 @@ def test_a_flapped_mac_moves_and_comes_back(world: World) -> None:
     heard(browser, "a believes that c2 moved: it is behind c 192.0.2.3 now.")
 
 
-def test_a_narrow_wire_is_drawn_and_is_real(world: World) -> None:
-    browser, switch = world.browser, world.lab.switch.name
+def test_a_narrow_wire_is_drawn_and_what_is_lost_is_told(world: World) -> None:
+    browser, switch = world.browser, world.lab.places["switch"].name
     browser.js("document.querySelector('#shrink [name=host]').value = 'b'")
     browser.press("s")
     browser.wait("document.querySelector('.wire.narrow')")
-    assert netdev.link("b", switch).mtu == 1300
+    assert netdev.link("b", switch).mtu == 1400
+    browser.wait("document.getElementById('fdb-a').innerText.includes('MTU 1350')", 30)
+    browser.js("document.querySelector('#ping [name=size]').value = '1400'")
+    browser.press("p")
+    browser.wait("document.getElementById('fdb-a').innerText.includes('PKT_TOO_BIG')")
+    heard(browser, "The VTEP of a drops a packet")
     browser.js("document.querySelector('#shrink [name=mtu]').value = '1500'")
     browser.press("s")
     browser.wait("!document.querySelector('.wire.narrow')")
@@ -199,16 +221,42 @@ def test_a_page_of_another_origin_can_do_nothing(world: World) -> None:
     world.browser.wait("document.getElementById('note').innerText.includes('forgotten')")
 
 
-def test_wires_are_widened_again_and_the_port_is_closed(lab: Lab) -> None:
-    lab.host("a", "192.0.2.1/24").container("c1", "10.42.0.11/16")
+# -- the command ---------------------------------------------------------------------------
+
+
+def click(url: str, action: str, **said: object) -> bytes:
+    """What the server says to a click."""
+    headers = {"Origin": url.rsplit("/", 2)[0], "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}do/{action}", json.dumps(said).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return cast(bytes, answer.read())
+
+
+def test_wires_are_widened_again_and_the_port_is_closed(labs: Path) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    switch = lab.places["switch"].name
     with show(lab, port=0) as server:
-        body = b'{"host": "a", "mtu": 1400}'
-        origin = server.url.rsplit("/", 2)[0]
-        headers = {"Origin": origin, "Content-Type": "application/json"}
-        url = f"{server.url}do/shrink"
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5) as said:
-            assert b"silently loses" in said.read()
-        assert netdev.link("a", lab.switch.name).mtu == 1400
-    assert netdev.link("a", lab.switch.name).mtu == 1500
+        assert b"silently loses" in click(server.url, "shrink", host="a", mtu=1400)
+        assert netdev.link("a", switch).mtu == 1400
+    assert netdev.link("a", switch).mtu == 1500
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(server.url, timeout=5)
+        click(server.url, "ping")
+
+
+def test_where_no_lab_is_up_one_is_made_and_removed(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYVXLAN_LAB_DIR": str(tmp_path / "run")}
+    with process("lab", "view", "--port", "0", env=environ) as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().strip()
+        assert b"answer after" in click(url, "ping", **{"from": "c1", "to": "c3"})
+        state = json.loads((tmp_path / "run" / "class" / "state.json").read_text())
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
+    assert [name for name in netns.names() if name.startswith(state["prefix"])] == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lab_that_is_not_up_is_one_line(labs: Path) -> None:
+    assert "no lab named nowhere is up" in complaint(run("lab", "view", "nowhere"), 1)

@@ -32,11 +32,13 @@ def lab() -> None:
     pyvxlan lab exec c1 -- ping 10.42.0.12
     pyvxlan lab pingall                  who reaches whom
     pyvxlan lab check 01                 whether the lesson's task is done
+    pyvxlan lab view                     its packets in the browser, hop by hop
     pyvxlan lab down
     """
 
 
-def _complete_lab(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+def complete_lab(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """The labs that are up, for completion."""
     from vxlan.lab import store
 
     return [name for name in store.names() if name.startswith(begun)]
@@ -60,7 +62,7 @@ def lab_option(command: F) -> F:
         "--lab",
         "lab_name",
         metavar="NAME",
-        shell_complete=_complete_lab,
+        shell_complete=complete_lab,
         help="Which lab, where more than one is up.",
     )(command)
 
@@ -113,7 +115,7 @@ def up(what: str, name: str | None) -> None:
 
 
 @lab.command()
-@click.argument("name", required=False, shell_complete=_complete_lab)
+@click.argument("name", required=False, shell_complete=complete_lab)
 @click.option("--all", "everything", is_flag=True, help="All labs that are up.")
 def down(name: str | None, everything: bool) -> None:
     """Remove a lab: its processes, namespaces and files.
@@ -149,7 +151,7 @@ def lab_of(word: str) -> str:
 
 
 @lab.command()
-@click.argument("name", required=False, shell_complete=_complete_lab)
+@click.argument("name", required=False, shell_complete=complete_lab)
 @json_option
 def status(name: str | None, as_json: bool) -> None:
     """Show the labs that are up: hosts, containers, nodes, namespaces."""

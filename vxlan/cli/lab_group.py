@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vxlan.cli import lab_capture, lab_fault, lab_lessons, lab_places, lab_send
+from vxlan.cli import lab_capture, lab_fault, lab_lessons, lab_places, lab_send, lab_view
 from vxlan.cli.lab import lab as lab
 
 for _command in (
@@ -16,5 +16,6 @@ for _command in (
     lab_lessons.lessons,
     lab_lessons.text,
     lab_lessons.check,
+    lab_view.view,
 ):
     lab.add_command(_command)

@@ -87,12 +87,16 @@ def _following(kind: str, header: Header, vxlan_port: int) -> str:
     if kind == "Ethernet":
         return _ETHERTYPES.get(values["type"], "")
     if kind in ("IPv4", "IPv6"):
-        plain = kind == "IPv6" or values["version, length"] == 0x45
+        plain = kind == "IPv6" or (
+            values["version, length"] == 0x45 and not values["flags, offset"] & _OFFSET
+        )
         return _PROTOCOLS.get(values["protocol"], "") if plain else ""
     if kind == "UDP":
         return "VXLAN" if values["destination port"] == vxlan_port else ""
     return "Ethernet" if kind == "VXLAN" else ""
 
+
+_OFFSET = 0x1FFF  # a later fragment has no header of the next protocol
 
 # -- what values mean ----------------------------------------------------------------
 

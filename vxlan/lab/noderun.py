@@ -119,11 +119,6 @@ class Node(NodeCalls):
         self._flags = tuple(flags)
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def namespace(self) -> Namespace:
-        """The host that it runs in."""
-        return self._namespace
-
     # -- its life ------------------------------------------------------------------
 
     def start(self) -> None:

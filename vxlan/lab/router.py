@@ -38,7 +38,6 @@ class Router(Namespace):
     ) -> None:
         super().__init__(f"{lab.prefix}-{short}")
         lab.adopt(self)
-        self.short = short
         self._gateways = {LINK: near, FAR_LINK: far}
         netdev.set_up("lo", netns=self.name)
         for link, network in ((LINK, NETWORK), (FAR_LINK, FAR)):
@@ -58,11 +57,6 @@ class Router(Namespace):
         netdev.set_up(link, netns=self.name)
         for cidr in self._gateways[link]:
             netdev.add_address(link, cidr, netns=self.name)
-
-    @property
-    def gateways(self) -> dict[str, Sequence[str]]:
-        """Its addresses (CIDR) by link."""
-        return dict(self._gateways)
 
     def serve(self, *hosts: Host) -> None:
         """Be the way of these hosts to the other network."""

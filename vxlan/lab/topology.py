@@ -114,7 +114,6 @@ class Container(Station):
         self, host: Host, short: str, cidrs: Sequence[str], bridge: str, mtu: int, mac: bytes | None
     ) -> None:
         super().__init__(f"{host.lab.prefix}-{short}", short, cidrs)
-        self.host = host
         self._connect(short, host.name, bridge, mtu)
         if mac is not None:
             netdev.set_mac(LINK, mac, netns=self.name)
@@ -129,7 +128,6 @@ class Host(Station):
     ) -> None:
         super().__init__(f"{lab.prefix}-{short}", short, cidrs)
         self.lab = lab
-        self.network = network
         self._connect(short, lab.switch.name, network, mtu)
         if lab.wire:
             netdev.set_wire_like(LINK, netns=self.name)
@@ -276,11 +274,6 @@ class Lab:
             netdev.create_bridge(name, self.switch.name)
             netdev.set_up(name, netns=self.switch.name)
         return name
-
-    @property
-    def namespaces(self) -> tuple[Namespace, ...]:
-        """Switch, hosts, containers and routers, in the order in which they were made."""
-        return tuple(self._namespaces)
 
     def adopt(self, namespace: Namespace) -> None:
         """Remove `namespace` with the lab."""

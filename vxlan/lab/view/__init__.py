@@ -9,7 +9,7 @@
     actions    what a click does
     server     HTTP on 127.0.0.1
     page/      HTML, CSS and JavaScript, as the browser gets them
-    example    a lab to begin with
+    class.toml a lab to begin with
 
 `show` puts them together; `pyvxlan lab view` is its command.
 """
@@ -18,19 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from vxlan.lab.topology import Lab
+from vxlan.lab.running import RunningLab
 from vxlan.lab.view.actions import Actions
 from vxlan.lab.view.feed import Feed
 from vxlan.lab.view.scene import scene_of
-from vxlan.lab.view.server import PORT, PageServer
+from vxlan.lab.view.server import PageServer
 from vxlan.lab.view.watch import Watcher
 
-__all__ = ["PORT", "PageServer", "show"]
+__all__ = ["EXAMPLE", "PageServer", "show"]
+
+EXAMPLE = Path(__file__).with_name("class.toml")
+"""The topology of a lab to begin with."""
 
 
 @contextmanager
-def show(lab: Lab, port: int = PORT) -> Iterator[PageServer]:
+def show(lab: RunningLab, port: int) -> Iterator[PageServer]:
     """Serve the page of a running lab while the block runs.
 
     `port` 0 takes any that is free.  Raises LabError if the port is taken.

@@ -99,8 +99,7 @@ class Actions:
         host = _named(self._scene.hosts, said.get("host"))
         if host.name == station.host:
             raise LabError(f"{station.name} is on {host.name}: choose another host")
-        liar = next((one for one in self._scene.containers if one.host == host.name), None)
-        owner, link = (liar.name, LINK) if liar else (host.name, host.segments[0].bridge or LINK)
+        owner, link = self._beside(station, host)
         with self._scene.namespace(owner).socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind((link, 0))
             sender.send(_announcement(station))
@@ -108,6 +107,16 @@ class Actions:
             f"The MAC of {station.name} was heard behind {host.name}. "
             f"Who believes it sends there, until {station.name} itself speaks again."
         )
+
+    def _beside(self, station: ContainerView, host: HostView) -> tuple[str, str]:
+        """From where `host` is told of the MAC: a container of the same VNI, or its bridge."""
+        for other in self._scene.containers:
+            if (other.host, other.vni) == (host.name, station.vni):
+                return other.name, LINK
+        for segment in host.segments:
+            if segment.vni == station.vni and segment.bridge:
+                return host.name, segment.bridge
+        raise LabError(f"{station.name} is in VNI {station.vni}, which {host.name} does not have")
 
     def shrink(self, said: dict[str, Any]) -> str:
         """Let the wire between `host` and its network carry packets of `mtu` bytes only."""

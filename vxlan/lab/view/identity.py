@@ -15,6 +15,7 @@ as a question repeated, are told apart by time (vxlan/lab/view/journey.py).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from vxlan import wire
@@ -27,6 +28,7 @@ class Outer(NamedTuple):
 
     source: bytes
     destination: bytes
+    port: int
     payload: bytes
 
     @property
@@ -42,14 +44,15 @@ class Outer(NamedTuple):
         return frame if header and header.valid and len(frame) >= wire.ETH_HLEN else None
 
 
-def outer_of(frame: bytes, port: int = wire.DSTPORT) -> Outer | None:
-    """The VXLAN datagram that an underlay frame carries, or None."""
+def outer_of(frame: bytes, ports: Container[int] = (wire.DSTPORT,)) -> Outer | None:
+    """The datagram to a VTEP that an underlay frame carries, or None."""
     packet = _ip(frame)
     if packet is None or packet.protocol != wire.IPPROTO_UDP or len(packet.l4) < wire.UDP_HLEN:
         return None
-    if int.from_bytes(packet.l4[2:4], "big") != port:
+    port = int.from_bytes(packet.l4[2:4], "big")
+    if port not in ports:
         return None
-    return Outer(packet.source, packet.destination, packet.l4[wire.UDP_HLEN :])
+    return Outer(packet.source, packet.destination, port, packet.l4[wire.UDP_HLEN :])
 
 
 def identity(frame: bytes) -> bytes:

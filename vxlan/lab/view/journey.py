@@ -21,7 +21,7 @@ is remembered, so a packet that the underlay delays is still one packet.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -77,6 +77,11 @@ class Step:
     frame: bytes
     outer: Outer | None
     before: int | None
+
+    @property
+    def port(self) -> int:
+        """Behind which UDP port there is VXLAN in it."""
+        return self.outer.port if self.outer else wire.DSTPORT
 
     @property
     def rank(self) -> int:
@@ -141,8 +146,8 @@ def _leads(earlier: Step, step: Step) -> bool:
 class Journeys:
     """All that are under way.  Not for several threads."""
 
-    def __init__(self, port: int = wire.DSTPORT) -> None:
-        self._port = port
+    def __init__(self, ports: Container[int] = (wire.DSTPORT,)) -> None:
+        self._ports = ports
         self._known: OrderedDict[int, Journey] = OrderedDict()
         self._numbers = 0
         self._fresh = 0
@@ -192,7 +197,7 @@ class Journeys:
         """Outer headers, identity, and whether it belongs to the overlay."""
         if sighting.stop.kind in ("station", "tap"):
             return None, identity(sighting.frame), True
-        outer = outer_of(sighting.frame, self._port)
+        outer = outer_of(sighting.frame, self._ports)
         inner = outer.inner if outer else None
         if inner is not None:
             return outer, identity(inner), True

@@ -3,31 +3,30 @@
 Theory of operation
 ===================
 
-    c1/eth0 --- br0 --- a/vxlan42 --- a/eth0 === network === b/eth0 --- b/vxlan42 --- ...
-    station             tap           underlay               underlay
+    c1/eth0 --- br42 --- a/vxlan42 --- a/eth0 === network === b/eth0 --- b/vxlan42 --- ...
+    station              tap           underlay               underlay
 
 A `Stop` is an interface at which packets are seen as they pass.  Between two stops
 lies what the page explains: a bridge, a VTEP, a network.  Names are short here: a host
-is "a", and the stop at its link "a/eth0".  The lab knows hosts and containers; bridges,
-TAPs and who is a port of what are read from the kernel, so a kernel's vxlan device is
-seen like a TAP.
+is "a", and the stop at its link "a/eth0".  A kernel's vxlan device is a stop like a TAP.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_interface
 from typing import Any, Literal
 
 from vxlan import netdev
 from vxlan.lab.namespace import Namespace
-from vxlan.lab.router import FAR, FAR_LINK, Router
-from vxlan.lab.topology import LINK, NETWORK, Container, Host, Lab
-from vxlan.wire import mac_text
+from vxlan.lab.plan import FAR, NEAR
+from vxlan.lab.router import FAR_LINK
+from vxlan.lab.running import RunningContainer, RunningHost, RunningLab
+from vxlan.lab.topology import LINK
+from vxlan.wire import DSTPORT, mac_text
 
 Kind = Literal["station", "tap", "underlay", "router"]
-_VNI = re.compile(r"\d+$")
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,20 @@ class SegmentView:
 
 @dataclass(frozen=True)
 class HostView:
-    """A host; `node` is the name of its pyvxlan node, or None: the kernel's driver."""
+    """A host.
+
+    vtep      "pyvxlan", "kernel" or "none"
+    node      what vxlan.api knows its pyvxlan node by, or None
+    dstport   UDP port of its VTEP
+    """
 
     name: str
     addresses: tuple[str, ...]
     network: str
+    vtep: str
     node: str | None
     segments: tuple[SegmentView, ...]
+    dstport: int = DSTPORT
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class ContainerView:
     bridge: str
     addresses: tuple[str, ...]
     mac: str
+    vni: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,90 +96,99 @@ class Scene:
     """All of it."""
 
     name: str
+    title: str
     networks: tuple[str, ...]
     hosts: tuple[HostView, ...]
     containers: tuple[ContainerView, ...]
     routers: tuple[RouterView, ...]
     stops: tuple[Stop, ...]
     switch: Namespace
+    macs: Mapping[str, str]
+    """Who has a MAC: a container, host or router."""
 
     def namespace(self, owner: str) -> Namespace:
         """The namespace of a host, container or router.  Raises KeyError."""
         return {stop.owner: stop.namespace for stop in self.stops}[owner]
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The UDP ports of all VTEPs."""
+        return frozenset(host.dstport for host in self.hosts) or frozenset((DSTPORT,))
 
     def json(self) -> dict[str, Any]:
         """For the page."""
         return {
             "name": self.name,
             "networks": self.networks,
+            "title": self.title,
             "hosts": [asdict(host) for host in self.hosts],
             "containers": [asdict(container) for container in self.containers],
             "routers": [asdict(router) for router in self.routers],
+            "macs": dict(self.macs),
             "stops": {stop.key: stop.kind for stop in self.stops},
         }
 
 
-def scene_of(lab: Lab) -> Scene:
-    """Look at a lab; what is added to it later is not seen."""
-    hosts = [one for one in lab.namespaces if isinstance(one, Host)]
-    containers = [one for one in lab.namespaces if isinstance(one, Container)]
-    routers = [one for one in lab.namespaces if isinstance(one, Router)]
-    views = {host.short: _host(lab, host) for host in hosts}
-    networks = {NETWORK: None, **{host.network: None for host in hosts}}
+def scene_of(lab: RunningLab) -> Scene:
+    """Look at a lab that is up; what is added to it later is not seen."""
+    hosts, containers = tuple(lab.hosts.values()), tuple(lab.containers.values())
+    router = _router(lab)
+    stops = [Stop(one.short, LINK, "station", one) for one in containers]
+    stops += [stop for host in hosts for stop in _stops(host)]
+    if lab.router and router:
+        stops += [Stop(router.name, link, "router", lab.router) for link in router.links]
     return Scene(
-        lab.prefix,
-        tuple(networks | ({FAR: None} if routers else {})),
-        tuple(views.values()),
+        lab.name,
+        lab.title,
+        (NEAR, FAR) if router else (NEAR,),
+        tuple(_host(host) for host in hosts),
         tuple(_container(container) for container in containers),
-        tuple(_router(router) for router in routers),
-        (
-            *(Stop(one.short, LINK, "station", one) for one in containers),
-            *(stop for host in hosts for stop in _host_stops(host, views[host.short])),
-            *(Stop(one.short, link, "router", one) for one in routers for link in one.gateways),
-        ),
-        lab.switch,
+        (router,) if router else (),
+        tuple(stops),
+        Namespace(lab.state["switch"], attach=True),
+        {_mac(stop): stop.owner for stop in stops if stop.kind != "tap"},
     )
 
 
-def _host_stops(host: Host, view: HostView) -> Iterator[Stop]:
-    for segment in view.segments:
-        yield Stop(host.short, segment.tap, "tap", host)
+def _mac(stop: Stop) -> str:
+    return mac_text(netdev.link(stop.interface, stop.namespace.name).mac)
+
+
+def _stops(host: RunningHost) -> Iterator[Stop]:
+    for segment in host.state["segments"]:
+        yield Stop(host.short, segment["device"], "tap", host)
     yield Stop(host.short, LINK, "underlay", host)
 
 
-def _host(lab: Lab, host: Host) -> HostView:
-    node = next((node for node in lab.nodes if node.namespace is host), None)
-    segments = _kernel_segments(host) if node is None else _segments(node.show())
-    name = node.name if node else None
-    return HostView(host.short, host.addresses, host.network, name, tuple(segments))
+def _host(host: RunningHost) -> HostView:
+    return HostView(
+        host.short,
+        host.addresses,
+        host.network,
+        host.vtep,
+        host.node.target if host.has_node else None,
+        tuple(
+            SegmentView(one["vni"], one["device"], one["bridge"]) for one in host.state["segments"]
+        ),
+        host.state["dstport"],
+    )
 
 
-def _segments(shown: dict[str, Any]) -> Iterator[SegmentView]:
-    for segment in shown["segments"]:
-        yield SegmentView(segment["vni"], segment["tap"], segment["bridge"])
+def _container(one: RunningContainer) -> ContainerView:
+    return ContainerView(
+        one.short, one.host.short, one.bridge, one.addresses, mac_text(one.mac), one.vni
+    )
 
 
-def _kernel_segments(host: Host) -> Iterator[SegmentView]:
-    """Devices of the kernel's driver; `Host.kernel_vxlan` names them after their VNI."""
-    links = netdev.links(host.name)
-    names = {link.index: link.name for link in links}
-    for link in links:
-        if link.kind == "vxlan" and (vni := _VNI.search(link.name)):
-            bridge = names.get(link.master) if link.master else None
-            yield SegmentView(int(vni[0]), link.name, bridge)
-
-
-def _container(container: Container) -> ContainerView:
-    """The port of its bridge has the name of the container."""
-    links = netdev.links(container.host.name)
-    names = {link.index: link.name for link in links}
-    port = next(link for link in links if link.name == container.short)
-    bridge = names.get(port.master or 0, "")
-    mac = mac_text(container.mac)
-    return ContainerView(container.short, container.host.short, bridge, container.addresses, mac)
-
-
-def _router(router: Router) -> RouterView:
-    networks = {LINK: NETWORK, FAR_LINK: FAR}
-    links = {link: (networks[link], tuple(cidrs)) for link, cidrs in router.gateways.items()}
-    return RouterView(router.short, links)
+def _router(lab: RunningLab) -> RouterView | None:
+    state = lab.state["router"]
+    if state is None:
+        return None
+    sides = ((LINK, NEAR, state["near"]), (FAR_LINK, FAR, state["far"]))
+    return RouterView(
+        state["name"],
+        {
+            link: (network, tuple(str(ip_interface(cidr).ip) for cidr in cidrs))
+            for link, network, cidrs in sides
+        },
+    )

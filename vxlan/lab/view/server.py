@@ -30,7 +30,6 @@ from vxlan.lab.view.feed import Crowded, Feed
 from vxlan.lab.wait import LabError
 
 ADDRESS = "127.0.0.1"
-PORT = 8474
 MOST_CONNECTIONS = 48
 MOST_BODY = 4096
 IDLE = 15.0
@@ -79,7 +78,7 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = MOST_CONNECTIONS
 
-    def __init__(self, feed: Feed, do: Do, port: int = PORT) -> None:
+    def __init__(self, feed: Feed, do: Do, port: int) -> None:
         self.feed, self.do = feed, do
         self.token = secrets.token_urlsafe(18)
         self.files = _page_files()

@@ -22,7 +22,7 @@ class Names:
     """Who is meant by an address: "c1" by its MAC, "a" by 192.0.2.1."""
 
     def __init__(self, scene: Scene) -> None:
-        self._by_mac = {one.mac: one.name for one in scene.containers}
+        self._by_mac = dict(scene.macs)
         self._by_address = {at: host.name for host in scene.hosts for at in host.addresses}
         self._stations = {one.name: one for one in scene.containers}
 
@@ -50,14 +50,14 @@ class Names:
         return sender == target or str(ip_address(target)) in known.addresses
 
 
-def layers(frame: bytes, port: int) -> list[dict[str, Any]]:
+def layers(frame: bytes, names: Names, port: int = wire.DSTPORT) -> list[dict[str, Any]]:
     """The headers of a frame, outermost first."""
     return [
         {
             "name": header.name,
             "depth": header.depth,
             "length": header.length,
-            "brief": brief(header),
+            "brief": _brief(header, names),
             "fields": [
                 [field.name, field.raw[:MOST_OCTETS].hex(" "), field.meaning]
                 for field in header.fields
@@ -65,6 +65,14 @@ def layers(frame: bytes, port: int) -> list[dict[str, Any]]:
         }
         for header in dissect(frame, port)
     ]
+
+
+def _brief(header: Header, names: Names) -> str:
+    """The same, with names instead of MACs, which its fields show."""
+    if header.name != "Ethernet":
+        return brief(header)
+    to, source, _ = (field.raw for field in header.fields)
+    return f"{names.mac(source)} → {names.mac(to)}"
 
 
 def brief(header: Header) -> str:
@@ -80,9 +88,25 @@ def brief(header: Header) -> str:
         case "ARP":
             return _arp(said)
         case "ICMP" | "ICMPv6":
-            number = f", number {said['sequence']}" if said["type"].startswith("echo") else ""
-            return (said["type"] or "a message about the network") + number
+            return _icmp(header, said)
     return said.get("data", "")
+
+
+_TOO_BIG = {("ICMP", 3, 4), ("ICMPv6", 2, 0)}
+
+
+def _icmp(header: Header, said: dict[str, str]) -> str:
+    if said["type"].startswith("echo"):
+        return f"{said['type']}, number {said['sequence']}"
+    if _is_too_big(header):
+        return f"too big: {said['sequence']} bytes fit"
+    return "a message about the network"
+
+
+def _is_too_big(header: Header) -> bool:
+    """Fragmentation needed (RFC 1191, section 4), packet too big (RFC 4443, section 3.2)."""
+    kind, code, *_ = (field.raw for field in header.fields)
+    return (header.name, kind[0], code[0]) in _TOO_BIG
 
 
 def _arp(said: dict[str, str]) -> str:
@@ -94,10 +118,10 @@ def _arp(said: dict[str, str]) -> str:
 _WORDS = {"echo request": "ping", "echo reply": "answer"}
 
 
-def title(journey: Journey, port: int) -> tuple[str, str]:
+def title(journey: Journey) -> tuple[str, str]:
     """A word for the packet's label, and what it says on one line."""
     first = journey.steps[0]
-    headers = dissect(first.frame, port)
+    headers = dissect(first.frame, first.port)
     if not journey.overlay and first.outer is not None:
         return "probe", "a path probe: between VTEPs, for no station"
     inner = [header for header in headers if header.name != "payload"][-1]
@@ -105,9 +129,18 @@ def title(journey: Journey, port: int) -> tuple[str, str]:
     if inner.name == "ARP":
         word = "ARP?" if inner.fields[1].meaning == "who has?" else "ARP!"
     elif inner.name in ("ICMP", "ICMPv6"):
-        word = _WORDS.get(inner.fields[0].meaning, "ICMP")
+        word = "too big" if _is_too_big(inner) else _WORDS.get(inner.fields[0].meaning, "ICMP")
+    elif inner.name.startswith("IP"):
+        word = "fragment" if _is_later_fragment(inner) else "IP"
     between = next((one for one in reversed(headers) if one.name in ("IPv4", "IPv6")), None)
     return word, brief(inner) + (f", {brief(between)}" if between and between is not inner else "")
+
+
+def _is_later_fragment(header: Header) -> bool:
+    return any(
+        field.name == "flags, offset" and int.from_bytes(field.raw, "big") & 0x1FFF
+        for field in header.fields
+    )
 
 
 def say(journey: Journey, number: int, names: Names) -> str:
@@ -154,16 +187,17 @@ def _arrives(step: Step, names: Names) -> str:
     return f"{owner} receives it, too, and ignores it: it is for {names.mac(step.frame[:6])}."
 
 
-def told(
-    journey: Journey, since: int, frames: list[bytes], names: Names, port: int
-) -> dict[str, Any]:
+def told(journey: Journey, since: int, frames: dict[bytes, int], names: Names) -> dict[str, Any]:
     """A journey as a message: all about it, and its steps from number `since` on.
 
     `frames` are the different frames that were sent so far; new ones are added.
     """
-    known = len(frames)
-    steps = [_step(journey, number, frames, names) for number in range(since, len(journey.steps))]
-    word, line = title(journey, port)
+    known, fresh = len(frames), []
+    for step in journey.steps[since:]:
+        if step.frame not in frames:
+            frames[step.frame] = len(frames)
+            fresh.append(layers(step.frame, names, step.port))
+    word, line = title(journey)
     return {
         "id": journey.number,
         "word": word,
@@ -171,24 +205,24 @@ def told(
         "overlay": journey.overlay,
         "when": journey.steps[0].when,
         "first": since,
-        "steps": steps,
-        "frames": [layers(frame, port) for frame in frames[known:]],
+        "steps": [
+            _step(journey, number, frames, names) for number in range(since, len(journey.steps))
+        ],
+        "frames": fresh,
         "firstFrame": known,
         "done": journey.done,
     }
 
 
-def _step(journey: Journey, number: int, frames: list[bytes], names: Names) -> dict[str, Any]:
+def _step(journey: Journey, number: int, frames: dict[bytes, int], names: Names) -> dict[str, Any]:
     step = journey.steps[number]
-    if step.frame not in frames:
-        frames.append(step.frame)
     return {
         "stop": step.stop.key,
         "dir": step.direction,
         "when": step.when,
         "rank": step.rank,
         "from": step.before,
-        "frame": frames.index(step.frame),
+        "frame": frames[step.frame],
         "size": len(step.frame),
         "vni": _vni(step),
         "mine": step.rank == 7 and names.meant(step.stop.owner, step.frame),

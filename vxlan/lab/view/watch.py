@@ -3,9 +3,13 @@
 Theory of operation
 ===================
 
-    sniffers (one each stop) ---> one thread: journeys  ----> "packet"
-    monitor of each node -------> one thread each       ----> "event"
-    fdb.show, show of each ----> one thread, each second ---> "vtep"
+    sniffers (one each stop) ---> one thread: journeys -----> "packet"
+                                        ^   and then -------> what waits
+    monitor of each node -----> one thread each   |           "event"
+    fdb.show, show of each ---> one thread, each second       "vtep", "drop"
+
+What a node says is told after the packets that led to it: it waits until the sniffers
+have been emptied once more.  So a page can put both in their order.
 
 Packets wait in the kernel's buffers, which are small here: what a page cannot draw
 anyway is lost there and counted ("skipped").  Sightings are put in order by the
@@ -18,6 +22,7 @@ from __future__ import annotations
 import select
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -35,8 +40,14 @@ TICK = 0.05
 MOST_AT_ONCE = 128
 """Frames of one stop for each look."""
 
+MOST_WAITING = 1024
+"""Things said by nodes that wait for one look at the packets; the oldest are dropped."""
+
 BUFFER = 1 << 18
 """Bytes that wait at one stop."""
+
+RETRY = 2.0
+"""Seconds until a node that has ended is asked again."""
 
 PERIOD = 1.0
 """Seconds between two readings of a table."""
@@ -45,10 +56,10 @@ PERIOD = 1.0
 class Watcher:
     """All threads that look; `start`, then `stop`."""
 
-    def __init__(self, scene: Scene, feed: Feed, port: int = wire.DSTPORT) -> None:
+    def __init__(self, scene: Scene, feed: Feed) -> None:
         self._scene, self._feed = scene, feed
-        self._packets = Packets(scene, feed, port)
-        self._tables = [Tables(host, scene, feed) for host in scene.hosts]
+        self._packets = Packets(scene, feed)
+        self._tables = [Tables(host, scene, self._packets) for host in scene.hosts]
         self._ending = threading.Event()
         self._stir = threading.Event()
         self._threads = [
@@ -89,34 +100,43 @@ class Watcher:
             self._stir.clear()
 
     def _watch_events(self, host: HostView) -> None:
-        with suppress(api.ApiError, OSError, ValueError):
-            for event in api.stream(host.node or "", "monitor"):
-                if self._ending.is_set():
-                    return
-                self._feed.tell("event", {"host": host.name, **event})
-                self._stir.set()
-        self._feed.tell("event", {"host": host.name, "event": "ended", "time": time.time()})
+        while not self._ending.wait(0.0):
+            with suppress(api.ApiError, OSError, ValueError):
+                for event in api.stream(host.node or "", "monitor"):
+                    if self._ending.is_set():
+                        return
+                    self._packets.then("event", {"host": host.name, **event})
+                    self._stir.set()
+            self._ending.wait(RETRY)  # the node has ended; it may come back
 
 
 class Packets:
     """Sniffers at all stops, and what they see as messages."""
 
-    def __init__(self, scene: Scene, feed: Feed, port: int) -> None:
-        self._feed, self._port = feed, port
+    def __init__(self, scene: Scene, feed: Feed) -> None:
+        self._feed = feed
         self._names = story.Names(scene)
         self._sniffers = [
             (stop, Sniffer(stop.namespace, stop.interface, BUFFER)) for stop in scene.stops
         ]
-        self._journeys = Journeys(port)
-        self._told: dict[int, tuple[int, list[bytes]]] = {}
+        self._journeys = Journeys(scene.ports)
+        self._told: dict[int, tuple[int, dict[bytes, int]]] = {}
         self._skipped = 0
+        self._waiting: deque[tuple[str, dict[str, Any], str | None]] = deque(maxlen=MOST_WAITING)
+
+    def then(self, kind: str, body: dict[str, Any], subject: str | None = None) -> None:
+        """Tell something, but first the packets that have passed by now."""
+        self._waiting.append((kind, body, subject))
 
     def look(self) -> None:
         """Wait a tick for packets, and tell what came."""
         select.select([sniffer for _, sniffer in self._sniffers], [], [], TICK)
         time.sleep(TICK / 4)  # what belongs together is here by then
+        count = len(self._waiting)
         for journey in self._journeys.add(self._sightings()):
             self._tell(journey)
+        for _ in range(count):
+            self._feed.tell(*self._waiting.popleft())
         for journey in self._journeys.settle(time.time()):
             self._tell(journey)
         self._tell_skipped()
@@ -135,8 +155,8 @@ class Packets:
         ]
 
     def _tell(self, journey: Journey) -> None:
-        told, frames = self._told.pop(journey.number, (0, []))
-        body = story.told(journey, told, frames, self._names, self._port)
+        told, frames = self._told.pop(journey.number, (0, {}))
+        body = story.told(journey, told, frames, self._names)
         self._told[journey.number] = len(journey.steps), frames
         while len(self._told) > MOST_JOURNEYS:
             del self._told[next(iter(self._told))]
@@ -152,19 +172,24 @@ class Packets:
 class Tables:
     """The FDB and the drops of one host."""
 
-    def __init__(self, host: HostView, scene: Scene, feed: Feed) -> None:
-        self._host, self._feed = host, feed
+    def __init__(self, host: HostView, scene: Scene, packets: Packets) -> None:
+        self._host, self._packets = host, packets
         self._netns = next(stop.namespace.name for stop in scene.stops if stop.owner == host.name)
         self._drops: dict[str, int] | None = None
 
     def look(self) -> None:
         """Read them, and tell."""
         try:
-            body = self._kernel() if self._host.node is None else self._node(self._host.node)
+            body = self._read()
         except (api.ApiError, netdev.NetdevError, OSError, ValueError) as error:
             body = {"trouble": str(error)}
         subject = f"vtep {self._host.name}"
-        self._feed.tell("vtep", {"host": self._host.name, "time": time.time(), **body}, subject)
+        self._packets.then("vtep", {"host": self._host.name, "time": time.time(), **body}, subject)
+
+    def _read(self) -> dict[str, Any]:
+        if self._host.node is not None:
+            return self._node(self._host.node)
+        return self._kernel()
 
     def _node(self, name: str) -> dict[str, Any]:
         shown, entries = api.call(name, "show"), api.call(name, "fdb.show")
@@ -188,7 +213,7 @@ class Tables:
 
     def _kernel(self) -> dict[str, Any]:
         return {
-            "engine": "kernel",
+            "engine": self._host.vtep,
             "segments": [
                 {"vni": one.vni, "mtu": netdev.link(one.tap, self._netns).mtu, "ageing": 300.0,
                  "remotes": [], }
@@ -220,7 +245,7 @@ class Tables:
             if count > before.get(reason, 0):
                 body = {"host": self._host.name, "reason": reason, "time": time.time()}
                 more = count - before.get(reason, 0)
-                self._feed.tell("drop", {**body, "count": more, "meaning": _meaning(reason)})
+                self._packets.then("drop", {**body, "count": more, "meaning": _meaning(reason)})
 
 
 _FLOOD = wire.mac_text(wire.ZERO_MAC)

@@ -11,11 +11,12 @@ export class Layers {
     this.shown = null;
   }
 
-  show(name, layers) {
+  show(name, layers, colour) {
     if (this.shown === layers) return;
     this.shown = layers;
     document.getElementById("no-packet").hidden = true;
     document.getElementById("packet-name").textContent = name;
+    this.list.parentElement.className = `packet ${colour}`;
     this.drawStrip(layers);
     this.drawList(layers);
   }
@@ -68,13 +69,30 @@ export class Layers {
       details.addEventListener("toggle", () => this.open[details.open ? "add" : "delete"](layer.name));
     }
     const where = layers.some(one => one.depth) && layer.name !== "VXLAN" && layer.name !== "payload" ? (layer.depth ? "inner " : "outer ") : "";
-    details.querySelector("summary").replaceChildren(...[["name", where + layer.name], ["len", `${layer.length} bytes`], ["brief", layer.brief]]
+    details.querySelector("summary").replaceChildren(...[["name", where + layer.name], ["len", `${layer.length} B`], ["brief", layer.brief]]
       .map(([kind, text]) => Object.assign(document.createElement("span"), {className: kind, textContent: text})));
-    details.querySelector("table").replaceChildren(...layer.fields.map(row));
+    details.querySelector("table").replaceChildren(...(layer.name === "VXLAN" ? picture(layer) : layer.fields.map(row)));
   }
 }
 
 function outside(layers, layer) { return layer.depth === 0 && layers.some(one => one.name === "VXLAN"); }
+
+// The VXLAN header as RFC 7348 draws it: two words of four bytes.
+function picture(layer) {
+  const [flags, first, vni, second] = layer.fields;
+  const valid = flags[2].startsWith("I");
+  return [[[flags, `flags ${flags[1]}: ${valid ? "I ✓" : "no I ✕"}`], [first, `reserved ${first[1]}`]],
+    [[vni, `VNI ${vni[1]} = ${vni[2]}`], [second, `reserved ${second[1]}`]]].map((cells, number) => {
+    const made = document.createElement("tr");
+    made.className = "word";
+    made.append(...cells.map(([field, text], index) => {
+      const cell = Object.assign(document.createElement("td"), {textContent: text, colSpan: [[1, 3], [3, 1]][number][index]});
+      cell.className = field[0] === "reserved" ? "reserved" : "matters";
+      return cell;
+    }));
+    return made;
+  });
+}
 
 function row(cells) {
   const made = document.createElement("tr");

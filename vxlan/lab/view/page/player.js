@@ -6,7 +6,6 @@ import {Token} from "./stage.js";
 
 const BEAT = 900, REST = 450, LINGER = 1100;   // milliseconds
 const MOST_WAITING = 40;
-const SETTLE = 300;   // a packet is told later than what it caused
 
 export class Player {
   constructor(stage, page) {
@@ -29,7 +28,8 @@ export class Player {
 
   // Do something when the packets that led to it have been played; see `holds`.
   at(host, kind, when, apply) {
-    this.later.push({host, kind, when, apply, came: performance.now()});
+    this.later.push({host, kind, when, apply});
+    this.wake();
     if (this.later.length > 2000) this.catchUp(true);
   }
 
@@ -55,8 +55,8 @@ export class Player {
   sleep(time) { return new Promise(done => { const timer = setTimeout(done, time); this.wake = () => { clearTimeout(timer); done(); }; }); }
 
   catchUp(all) {
-    const now = performance.now(), journeys = [this.current, ...this.waiting].filter(Boolean);
-    const due = this.later.filter(one => all || now - one.came > SETTLE && !journeys.some(journey => holds(journey, one)));
+    const journeys = [this.current, ...this.waiting].filter(Boolean);
+    const due = this.later.filter(one => all || !journeys.some(journey => holds(journey, one)));
     if (!due.length) return;
     this.later = this.later.filter(one => !due.includes(one));
     for (const one of due.sort((a, b) => a.when - b.when)) one.apply();
@@ -95,9 +95,8 @@ export class Player {
       let token = tokens.get(step.from);
       const place = step.from === null ? step.stop : journey.steps[step.from].stop;
       if (token && !taken.has(step.from)) taken.add(step.from);
-      else token = token ? token.copy(place) : new Token(this.stage, journey.word, place);
-      if (!journey.overlay) token.group.classList.add("plain");
-      moves.push({token, step, way: this.stage.route(place, step.stop)});
+      else token = token ? token.copy(place) : new Token(this.stage, journey.word, place, journey.overlay ? this.stage.colour(journey.vni()) : "plain");
+      moves.push({token, step, way: this.stage.route(place, step.stop), lead: !index});
       tokens.set(beat[index], token);
     }
     for (const from of taken) tokens.delete(from);
@@ -109,7 +108,7 @@ export class Player {
     if (!this.cut) await this.sleepScaled(REST);
   }
 
-  travel(journey, {token, step, way}) {
+  travel(journey, {token, step, way, lead}) {
     const points = way.map(place => ({place, ...this.stage.at(place)}));
     const lengths = points.slice(1).map((point, index) => Math.abs(point.x - points[index].x) + Math.abs(point.y - points[index].y));
     const total = lengths.reduce((sum, one) => sum + one, 0), settle = () => { token.wrap(step.vni); token.move(points.at(-1)); };
@@ -119,21 +118,21 @@ export class Player {
       const tick = now => {
         gone += (now - last) / BEAT * this.speed; last = now;
         if (gone >= 1 || this.cut) { settle(); done(); return; }
-        this.place(token, points, lengths, ease(gone) * total, step, journey);
+        this.place(token, points, lengths, ease(gone) * total, step, journey, lead);
         requestAnimationFrame(tick);
       };
       requestAnimationFrame(tick);
     });
   }
 
-  place(token, points, lengths, far, step, journey) {
+  place(token, points, lengths, far, step, journey, lead) {
     let index = 0;
     while (index < lengths.length - 1 && far > lengths[index]) far -= lengths[index++];
     const a = points[index], b = points[index + 1], part = lengths[index] ? far / lengths[index] : 1;
     token.move(along(a, b, part));
-    if (points.slice(0, index + 1).some(point => point.place.includes(":") && !point.place.includes("/"))) {
-      token.wrap(step.vni);   // past the VTEP
-      this.page.frame(journey, step);
+    if (points.slice(0, index + 1).some(point => this.stage.vteps.has(point.place))) {
+      token.wrap(step.vni);
+      if (lead) this.page.frame(journey, step);
     }
   }
 

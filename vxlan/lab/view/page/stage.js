@@ -3,7 +3,7 @@
 // moves along the shortest way between two of them.
 
 const SVG = "http://www.w3.org/2000/svg";
-const GUTTER = 56, COLUMN = 380, STATION_Y = 52, BRIDGE_Y = 178, TAP_Y = 254, VTEP_Y = 296, LINK_Y = 400, NET_Y = 494;
+const GUTTER = 56, NARROWEST = 380, STATION_Y = 52, BRIDGE_Y = 178, TAP_Y = 239, VTEP_Y = 308, LINK_Y = 412, NET_Y = 506;
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, name);
@@ -19,32 +19,41 @@ export class Stage {
     this.ways = new Map();     // name -> [name]
     this.shapes = new Map();   // name -> element that lights up
     this.wires = new Map();    // host -> {line, label}
+    this.vteps = new Set();    // names of places
   }
 
+  // Each VNI has a colour of its own, and is written wherever the colour is.
+  colour(vni) { const place = this.vnis.indexOf(vni); return place < 0 ? "" : `v${place % 4}`; }
+
   draw(scene) {
+    this.vnis = [...new Set(scene.hosts.flatMap(host => host.segments.map(one => one.vni)))].sort((a, b) => a - b);
     for (const old of [...this.svg.children]) if (!["title", "desc"].includes(old.tagName)) old.remove();
-    this.places.clear(); this.ways.clear(); this.shapes.clear(); this.wires.clear();
-    const slots = this.columns(scene);
-    const width = slots.length * COLUMN, height = 540;
+    this.places.clear(); this.ways.clear(); this.shapes.clear(); this.wires.clear(); this.vteps.clear();
+    const slots = this.columns(scene), height = 552;
+    const width = slots.reduce((sum, slot) => sum + slot.width, 0);
     this.svg.setAttribute("viewBox", `${-GUTTER} 0 ${width + GUTTER} ${height}`);
     this.back = this.layer(); this.lines = this.layer(); this.front = this.layer();
     this.badges = this.layer(); this.tokens = this.layer();
     this.ground(width, height);
     this.networks(scene, slots);
-    slots.forEach((slot, index) => {
-      const x = (index + .5) * COLUMN;
-      if (slot.router) this.router(slot.router, x); else this.host(slot.host, slot.stations, x);
-    });
+    for (const slot of slots) if (slot.router) this.router(slot); else this.host(slot);
     this.svg.querySelector("desc").textContent = describe(scene);
   }
 
   layer() { return this.svg.appendChild(element("g")); }
 
+  // Hosts from left to right, a router between the networks that it joins.
   columns(scene) {
-    const of = host => ({host, stations: scene.containers.filter(one => one.host === host.name)});
+    const of = host => {
+      const stations = scene.containers.filter(one => one.host === host.name);
+      const width = Math.max(NARROWEST, stations.length * 190 + 30, host.segments.length * 190 + 60);
+      return {host, stations, width};
+    };
     const [first, ...others] = scene.networks;
     const on = network => scene.hosts.filter(host => host.network === network).map(of);
-    return [...on(first), ...scene.routers.map(router => ({router})), ...others.flatMap(on)];
+    const slots = [...on(first), ...scene.routers.map(router => ({router, width: 300})), ...others.flatMap(on)];
+    slots.reduce((left, slot) => { slot.x = left + slot.width / 2; return left + slot.width; }, 0);
+    return slots;
   }
 
   ground(width, height) {
@@ -58,73 +67,77 @@ export class Stage {
     return element("text", {transform: `translate(${22 - GUTTER} ${y}) rotate(-90)`, class: "zone", "text-anchor": "middle", "dominant-baseline": "central"}, content);
   }
 
+  // A network is a bar from its first link to its last; links of a router end at its edge.
   networks(scene, slots) {
     for (const network of scene.networks) {
-      const columns = slots.map((slot, index) => [slot, index]).filter(([slot]) => slot.router
-        ? Object.values(slot.router.links).some(([name]) => name === network) : slot.host.network === network)
-        .map(([, index]) => index);
-      if (!columns.length) continue;
-      const left = Math.min(...columns) * COLUMN + 60, right = (Math.max(...columns) + 1) * COLUMN - 60;
-      const x = (left + right) / 2;
+      const hosts = slots.filter(slot => slot.host?.network === network).map(slot => [slot.host.name, slot.x, 140]);
+      const routers = slots.filter(slot => slot.router).flatMap(slot => Object.entries(slot.router.links)
+        .filter(([, [name]]) => name === network).map(([link], number) => [`${slot.router.name}/${link}`, slot.x + this.side(slot.router, link), 44]));
+      const links = [...hosts, ...routers].sort((a, b) => a[1] - b[1]);
+      if (!links.length) continue;
+      const left = links[0][1] - links[0][2], right = links.at(-1)[1] + links.at(-1)[2];
       this.front.append(
         element("rect", {x: left, y: NET_Y - 24, width: right - left, height: 48, rx: 24, class: "net"}),
-        this.text(x, NET_Y + 9, network === "switch" ? "the network between the hosts" : `network “${network}”`, "soft"));
-      for (const index of columns) this.place(`net:${network}:${index}`, (index + .5) * COLUMN, NET_Y);
-      columns.slice(1).forEach((index, number) => this.join(`net:${network}:${columns[number]}`, `net:${network}:${index}`));
+        this.text((left + right) / 2, NET_Y + 9, scene.networks.length === 1 ? "the network between the hosts" : `network “${network}”`, "soft"));
+      links.forEach(([owner, x], number) => {
+        this.place(`net:${owner}`, x, NET_Y);
+        if (number) this.join(`net:${links[number - 1][0]}`, `net:${owner}`);
+      });
     }
-    this.columnOf = new Map(slots.map((slot, index) => [(slot.host ?? slot.router).name, index]));
   }
 
-  host(host, stations, x) {
-    const name = host.name;
-    this.back.append(element("rect", {x: x - 165, y: BRIDGE_Y - 44, width: 330, height: LINK_Y - BRIDGE_Y + 44, rx: 14, class: "host"}));
-    this.front.append(this.text(x - 150, BRIDGE_Y - 12, name, "name", "start"));
+  side(router, link) { return Object.keys(router.links).indexOf(link) ? 62 : -62; }
+
+  host({host, stations, x, width}) {
+    const name = host.name, half = width / 2 - 25;
+    this.back.append(element("rect", {x: x - half, y: BRIDGE_Y - 44, width: 2 * half, height: LINK_Y - BRIDGE_Y + 44, rx: 14, class: "host"}));
+    this.front.append(
+      element("rect", {x: x - half + 14, y: BRIDGE_Y - 64, width: 44 + 17 * name.length, height: 38, rx: 8, class: "box"}),
+      this.text(x - half + 36 + 8.5 * name.length, BRIDGE_Y - 35, name, "name"));
     this.place(`${name}/eth0`, x, LINK_Y);
     const bridges = [...new Set([...host.segments.map(one => one.bridge), ...stations.map(one => one.bridge)].filter(Boolean))];
-    const width = Math.min(190, 300 / Math.max(bridges.length, 1) - 10);
     bridges.forEach((bridge, number) => {
-      const bx = x + (number - (bridges.length - 1) / 2) * (width + 10);
-      this.box(`${name}/${bridge}`, bx, BRIDGE_Y, width, 46, "box", [[bridge === "br0" ? "bridge br0" : bridge, "soft", 8]]);
+      const bx = x + (number - (bridges.length - 1) / 2) * 190;
+      this.box(`${name}/${bridge}`, bx, BRIDGE_Y, bridges.length > 1 ? 130 : 180, 46, "box", [[bridges.length > 1 ? bridge : `bridge ${bridge}`, "soft", 8]]);
     });
     host.segments.forEach((segment, number) => {
-      const bx = x + (number - (host.segments.length - 1) / 2) * 165;
-      const wide = host.segments.length > 1 ? 155 : 290, vtep = `${name}:${segment.vni}`;
+      const bx = x + (number - (host.segments.length - 1) / 2) * 190;
+      const wide = host.segments.length > 1 ? 178 : 290, vtep = `${name}:${segment.vni}`;
+      this.vteps.add(vtep);
       this.place(`${name}/${segment.tap}`, bx, TAP_Y);
-      this.box(vtep, bx, VTEP_Y + 12, wide, 84, "vtep", [
+      this.box(vtep, bx, VTEP_Y, wide, 88, "vtep", [
         [host.segments.length > 1 ? `VNI ${segment.vni}` : `VTEP, VNI ${segment.vni}`, "name", -6],
-        [host.node ? segment.tap : "kernel driver", "mono", 24]]);
-      if (segment.bridge) this.wire(`${name}/${segment.bridge}`, `${name}/${segment.tap}`, "inner");
-      this.wire(`${name}/${segment.tap}`, vtep, "inner");
+        [host.node ? segment.tap : "kernel driver", "mono", 24]], segment.vni);
+      const kind = `inner ${this.colour(segment.vni)}`;
+      if (segment.bridge) this.wire(`${name}/${segment.bridge}`, `${name}/${segment.tap}`, kind);
+      this.wire(`${name}/${segment.tap}`, vtep, kind);
       this.wire(vtep, `${name}/eth0`, "");
     });
     this.box(`${name}/eth0`, x, LINK_Y, 260, 44, "box", [[host.addresses[0], "mono", 8]]);
-    this.uplink(`${name}/eth0`, host.network, name);
-    stations.forEach((station, number) => this.station(station, x + (number - (stations.length - 1) / 2) * 180, stations.length));
+    this.uplink(`${name}/eth0`, `net:${name}`, name);
+    const order = [...stations].sort((a, b) => bridges.indexOf(a.bridge) - bridges.indexOf(b.bridge));
+    order.forEach((station, number) => this.station(station, x + (number - (stations.length - 1) / 2) * 190, stations.length));
   }
 
   station(station, x, count) {
     const stop = `${station.name}/eth0`;
     this.box(stop, x, STATION_Y, count > 1 ? 172 : 210, 88, "box station",
-      [[station.name, "name", -8], [station.addresses[0] ?? "", "mono", 24]]);
-    if (station.bridge) this.wire(stop, `${station.host}/${station.bridge}`, "inner");
+      [[station.name, "name", -8], [station.addresses[0] ?? "", "mono", 24]], station.vni);
+    if (station.bridge) this.wire(stop, `${station.host}/${station.bridge}`, `inner ${this.colour(station.vni)}`);
   }
 
-  router(router, x) {
-    const links = Object.entries(router.links);
-    this.box(`router:${router.name}`, x, LINK_Y - 40, 200, 60, "box", [[`router ${router.name}`, "name", 10]]);
-    links.forEach(([link, [network]], number) => {
+  router({router, x}) {
+    this.box(`router:${router.name}`, x, LINK_Y - 30, 220, 64, "box", [[`router ${router.name}`, "name", 10]]);
+    for (const link of Object.keys(router.links)) {
       const stop = `${router.name}/${link}`;
-      this.place(stop, x + (number ? 60 : -60), LINK_Y + 20);
-      this.wire(`router:${router.name}`, stop, "");
-      this.uplink(stop, network, `${router.name}-${link}`);
-    });
+      this.place(stop, x + this.side(router, link), LINK_Y + 2);
+      this.join(`router:${router.name}`, stop);
+      this.uplink(stop, `net:${stop}`, `${router.name}-${link}`);
+    }
   }
 
-  uplink(stop, network, wire) {
-    const index = this.columnOf.get(stop.split("/")[0]);
-    const port = `net:${network}:${index}`;
-    const line = this.wire(stop, port, "");
-    const {x} = this.at(stop);
+  uplink(stop, port, wire) {
+    const line = this.wire(stop, port, ""), {x} = this.at(stop);
     const label = this.text(x + 18, (LINK_Y + NET_Y) / 2 + 10, "", "pinch", "start");
     this.front.append(label);
     this.wires.set(wire, {line, label});
@@ -143,9 +156,9 @@ export class Stage {
     return element("text", {x, y, class: kind, "text-anchor": anchor}, content);
   }
 
-  box(place, x, y, width, height, kind, lines) {
+  box(place, x, y, width, height, kind, lines, vni = null) {
     this.place(place, x, y);
-    const shape = element("rect", {x: x - width / 2, y: y - height / 2, width, height, rx: 10, class: kind});
+    const shape = element("rect", {x: x - width / 2, y: y - height / 2, width, height, rx: 10, class: `${kind} ${this.colour(vni)}`});
     this.shapes.set(place, shape);
     this.front.append(shape, ...lines.map(([content, style, dy]) => this.text(x, y + dy, content, style)));
   }
@@ -183,8 +196,8 @@ export class Stage {
   badge(host, text) {
     const {x} = this.at(`${host}/eth0`), width = Math.max(180, text.length * 13.5 + 30);
     const made = element("g", {class: "badge"},
-      element("rect", {x: x - width / 2, y: VTEP_Y + 40, width, height: 40, rx: 8}),
-      this.text(x, VTEP_Y + 68, text, ""));
+      element("rect", {x: x - width / 2, y: VTEP_Y + 22, width, height: 42, rx: 8}),
+      this.text(x, VTEP_Y + 51, text, ""));
     this.badges.append(made);
     setTimeout(() => made.remove(), 6000);
   }
@@ -201,10 +214,10 @@ function describe(scene) {
 
 // A packet on the drawing: a label, and an envelope around it while it is wrapped.
 export class Token {
-  constructor(stage, word, place) {
+  constructor(stage, word, place, kind = "") {
     this.stage = stage;
     this.word = word;
-    this.group = element("g", {class: "token"},
+    this.group = element("g", {class: `token ${kind}`},
       element("rect", {x: -76, y: -50, width: 152, height: 88, rx: 14, class: "outer"}),
       element("text", {x: 0, y: -27, class: "tag"}),
       element("rect", {x: -56, y: -19, width: 112, height: 44, rx: 9, class: "inner"}),

@@ -74,7 +74,7 @@ export class Tables {
   drawHost(name, host) {
     const card = document.getElementById(`fdb-${name}`), now = performance.now();
     for (const [key, entry] of host.entries) if (entry.gone && entry.until < now) host.entries.delete(key);
-    const mtu = host.segments.map(one => one.mtu).join(", ");
+    const mtu = [...new Set(host.segments.map(one => one.mtu))].join(", ");
     card.querySelector("h3 .soft").textContent = [host.engine, mtu && `MTU ${mtu}`].filter(Boolean).join(" · ");
     card.querySelector("tbody").replaceChildren(...[...host.entries.values()].map(entry => this.row(entry, host, now)));
     card.querySelector("table").hidden = !host.entries.size;
@@ -85,9 +85,12 @@ export class Tables {
   row(entry, host, now) {
     const made = document.createElement("tr"), marked = entry.mark && entry.until > now;
     made.className = entry.gone ? "gone" : marked ? "new" : "";
-    const who = cell("", ["who", this.name(entry.mac)], ["mac", this.names.has(entry.mac) ? entry.mac : ""]);
+    const hosts = entry.dst.map(one => this.addresses.get(one) ?? one).join(", ");
+    const exact = [this.names.has(entry.mac) ? entry.mac : "", ...entry.dst.filter(one => this.addresses.has(one))].filter(Boolean);
+    const who = cell("", ["who", this.name(entry.mac)], ["soft", host.segments.length > 1 ? ` VNI ${entry.vni}` : ""]);
     if (marked) who.append(span(`mark ${entry.mark}`, ` ${entry.mark === "new" ? "+ new" : entry.mark === "moved" ? "⇄ moved" : entry.mark}`));
-    made.append(who, cell("", ["where", entry.dst.map(one => this.where(one).split(" ")[0]).join(", ")], ["mac", entry.dst.filter(one => this.addresses.has(one)).join(", ")]), this.age(entry, host));
+    who.append(span("mac", exact.join(" → ")));
+    made.append(who, cell("", ["where", hosts]), this.age(entry, host));
     return made;
   }
 

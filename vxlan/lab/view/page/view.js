@@ -21,6 +21,11 @@ class Journey {
     body.steps.forEach((step, number) => { this.steps[body.first + number] = step; });
   }
 
+  vni() {
+    return this.steps.find(step => step.vni !== null)?.vni
+      ?? this.scene.containers.find(one => `${one.name}/eth0` === this.steps[0].stop)?.vni ?? null;
+  }
+
   // How the journey of one copy ended: a kind, a short text for the drawing.
   endOf(step) {
     if (!this.overlay) return {kind: "arrived", text: ""};
@@ -81,7 +86,8 @@ class Page {
     this.drawn = JSON.stringify(scene);
     this.world = scene;
     document.title = `${scene.name} – pyvxlan lab`;
-    byId("lab-name").textContent = scene.name.replace(/-[0-9a-f]{4}$/, "");
+    byId("lab-name").textContent = scene.name;
+    byId("lab-name").title = scene.title;
     this.stage.draw(scene);
     this.tables = new Tables(scene);
     options("containers", scene.containers.map(one => one.name));
@@ -131,7 +137,7 @@ class Page {
     if (aloud) this.live(said.join(" "));
   }
 
-  frame(journey, step) { this.layers.show(`${journey.word}, as it passes ${step.stop}`, journey.frames[step.frame]); }
+  frame(journey, step) { this.layers.show(`${journey.word}, as it passes ${step.stop}`, journey.frames[step.frame], this.stage.colour(journey.vni())); }
 
   closes(journey) {
     const {text, bad} = journey.outcome();
