@@ -280,3 +280,16 @@ def test_too_big_and_fragments_have_words_of_their_own() -> None:
         body = told(journey, 0, {}, Names(SCENE))
         assert body["word"] == word
         assert body["line"].startswith(line)
+
+
+def test_copies_are_told_with_their_reason() -> None:
+    for frame, why in (
+        (question(), "It is for everybody"),
+        (echo(), "Its FDB does not know c2"),
+    ):
+        copies = [("a/eth0", "out", wrapped(frame, to)) for to in "bc"]
+        (journey,) = Journeys().add(seen(("a/vxlan42", "out", frame), *copies))
+        steps = told(journey, 0, {}, Names(SCENE))["steps"]
+        said = f"The VTEP of a wraps it: VNI 42, 50 bytes more. {why}, so each remote gets a copy."
+        assert [step["say"] for step in steps[1:]] == [said, said]
+        assert [step["to"] for step in steps] == [None, "b (192.0.2.2)", "c (192.0.2.3)"]

@@ -20,7 +20,7 @@ is remembered, so a packet that the underlay delays is still one packet.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -38,8 +38,8 @@ REMEMBERED = 3.0
 MOST_JOURNEYS = 96
 """Journeys that are remembered."""
 
-MOST_NEW = 16
-"""New journeys in one batch; what begins beyond that is skipped, and counted."""
+MOST_NEW = 8
+"""New journeys in one batch, in the overlay and in the underlay; more are skipped, and counted."""
 
 MOST_STEPS = 64
 """Steps of one journey: a broadcast to many hosts takes three for each."""
@@ -150,13 +150,13 @@ class Journeys:
         self._ports = ports
         self._known: OrderedDict[int, Journey] = OrderedDict()
         self._numbers = 0
-        self._fresh = 0
+        self._fresh = Counter[bool]()
         self.skipped = 0
 
     def add(self, sightings: Iterable[Sighting]) -> list[Journey]:
         """Take sightings in, in the order of their time; the journeys that grew, oldest first."""
         grown: dict[int, Journey] = {}
-        self._fresh = 0
+        self._fresh.clear()
         for sighting in sorted(sightings, key=lambda one: one.when):
             journey = self._add(sighting)
             if journey is not None:
@@ -177,10 +177,10 @@ class Journeys:
         for journey in reversed(self._known.values()):
             if journey.key == key and not journey.has(sighting, outer):
                 return self._grow(journey, sighting, outer)
-        if self._fresh == MOST_NEW:
+        if self._fresh[overlay] == MOST_NEW:
             self.skipped += 1
             return None
-        self._fresh += 1
+        self._fresh[overlay] += 1
         self._numbers += 1
         journey = self._known[self._numbers] = Journey(self._numbers, key, overlay)
         while len(self._known) > MOST_JOURNEYS:

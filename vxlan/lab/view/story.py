@@ -155,7 +155,7 @@ def say(journey: Journey, number: int, names: Names) -> str:
             how = "copies it to every port, also" if step.frame[0] & 1 else "hands it"
             return f"The bridge of {owner} {how} to {step.stop.interface}, where the VTEP takes it."
         case "underlay", "out":
-            return _leaves(step, names)
+            return _leaves(journey, step, names)
         case "underlay", "in":
             return f"{owner} receives it at its link, {len(step.frame)} bytes."
         case "tap", "in":
@@ -166,7 +166,7 @@ def say(journey: Journey, number: int, names: Names) -> str:
     return f"The router {owner} {'receives' if step.direction == 'in' else 'forwards'} it."
 
 
-def _leaves(step: Step, names: Names) -> str:
+def _leaves(journey: Journey, step: Step, names: Names) -> str:
     owner, outer = step.stop.owner, step.outer
     if outer is None:
         return f"{owner} sends it to {names.mac(step.frame[:6])}."
@@ -174,8 +174,16 @@ def _leaves(step: Step, names: Names) -> str:
     if outer.inner is None or header is None:
         return f"{owner} probes the path to {names.host(outer.destination)}."
     more = len(step.frame) - len(outer.inner)
-    to = names.host(outer.destination)
-    return f"The VTEP of {owner} wraps it: VNI {header.vni}, {more} bytes more, to {to}."
+    wrapped = f"The VTEP of {owner} wraps it: VNI {header.vni}, {more} bytes more"
+    copies = [one for one in journey.steps if (one.before, one.rank) == (step.before, step.rank)]
+    if len(copies) == 1:
+        return f"{wrapped}, to {names.host(outer.destination)}."
+    return f"{wrapped}. {_why_copies(outer.inner, names)}, so each remote gets a copy."
+
+
+def _why_copies(frame: bytes, names: Names) -> str:
+    to = names.mac(frame[:6])
+    return f"It is for {to}" if frame[0] & 1 else f"Its FDB does not know {to}"
 
 
 def _arrives(step: Step, names: Names) -> str:
@@ -224,6 +232,7 @@ def _step(journey: Journey, number: int, frames: dict[bytes, int], names: Names)
         "from": step.before,
         "frame": frames[step.frame],
         "size": len(step.frame),
+        "to": names.host(step.outer.destination) if step.outer else None,
         "vni": _vni(step),
         "mine": step.rank == 7 and names.meant(step.stop.owner, step.frame),
         "say": say(journey, number, names),

@@ -37,7 +37,7 @@ from vxlan.lab.view.scene import HostView, Scene, SegmentView
 TICK = 0.05
 """Seconds between two looks at the sniffers."""
 
-MOST_AT_ONCE = 128
+MOST_AT_ONCE = 32
 """Frames of one stop for each look."""
 
 MOST_WAITING = 1024
@@ -196,6 +196,7 @@ class Tables:
         self._tell_drops(_drops(shown))
         return {
             "engine": shown["engine"]["name"],
+            "faults": [fault["text"] for fault in shown["faults"]],
             "segments": [
                 {
                     "vni": segment["vni"],

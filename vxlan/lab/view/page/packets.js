@@ -32,7 +32,7 @@ export class PacketList {
     item.querySelector(".end").textContent = text;
     item.querySelector(".end").classList.toggle("bad", bad);
     if (item.querySelector("details").open)
-      item.querySelector("ol").replaceChildren(...journey.steps.map(step => Object.assign(document.createElement("li"), {textContent: `${step.stop}: ${step.say}`})));
+      item.querySelector("ol").replaceChildren(...journey.steps.map(step => Object.assign(document.createElement("li"), {textContent: `${step.stop}${step.to ? `, to ${step.to}` : ""}: ${step.say}`})));
   }
 
   now(journey) {

@@ -37,7 +37,7 @@ export class Player {
 
   step() { this.paused = true; this.steps += 1; this.changed(); }
 
-  skip() { this.unplayed += this.waiting.length; this.waiting.length = 0; this.cut = true; this.catchUp(true); this.changed(); }
+  skip() { this.unplayed = 0; this.waiting.length = 0; this.cut = true; this.catchUp(true); this.changed(); }
 
   changed() { this.page.playing(this); this.wake(); }
 

@@ -3,6 +3,7 @@
 // moves along the shortest way between two of them.
 
 const SVG = "http://www.w3.org/2000/svg";
+const SMALLEST = .42;   // of its size; a wider drawing scrolls
 const GUTTER = 56, NARROWEST = 380, STATION_Y = 52, BRIDGE_Y = 178, TAP_Y = 239, VTEP_Y = 308, LINK_Y = 412, NET_Y = 506;
 
 export function element(name, attributes = {}, ...children) {
@@ -32,6 +33,7 @@ export class Stage {
     const slots = this.columns(scene), height = 552;
     const width = slots.reduce((sum, slot) => sum + slot.width, 0);
     this.svg.setAttribute("viewBox", `${-GUTTER} 0 ${width + GUTTER} ${height}`);
+    this.svg.style.minWidth = `${width * SMALLEST}px`;
     this.back = this.layer(); this.lines = this.layer(); this.front = this.layer();
     this.badges = this.layer(); this.tokens = this.layer();
     this.ground(width, height);

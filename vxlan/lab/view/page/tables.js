@@ -17,7 +17,7 @@ export class Tables {
     const made = document.createElement("section");
     made.className = "fdb"; made.id = `fdb-${host.name}`;
     made.setAttribute("aria-label", `FDB of host ${host.name}`);
-    made.innerHTML = "<h3><span></span><span class='soft'></span></h3><table><thead><tr><th scope='col'>station</th><th scope='col'>behind</th><th scope='col'>age</th></tr></thead><tbody></tbody></table><p class='empty'></p><p class='drops'></p>";
+    made.innerHTML = "<h3><span></span><span class='soft'></span></h3><table><thead><tr><th scope='col'>station</th><th scope='col'>behind</th><th scope='col'>age</th></tr></thead><tbody></tbody></table><p class='empty'></p><p class='drops'></p><p class='drops faults'></p>";
     made.querySelector("h3 span").textContent = `FDB of ${host.name}`;
     return made;
   }
@@ -29,7 +29,7 @@ export class Tables {
   snapshot(body) {
     const host = this.hosts.get(body.host);
     if (!host || !body.entries) return;
-    host.engine = body.engine; host.segments = body.segments; host.offset = Date.now() / 1000 - body.time;
+    host.engine = body.engine; host.segments = body.segments; host.faults = body.faults; host.offset = Date.now() / 1000 - body.time;
     const now = new Set();
     for (const entry of body.entries) {
       const key = `${entry.vni} ${entry.mac}`;
@@ -78,7 +78,9 @@ export class Tables {
     card.querySelector("h3 .soft").textContent = [host.engine, mtu && `MTU ${mtu}`].filter(Boolean).join(" · ");
     card.querySelector("tbody").replaceChildren(...[...host.entries.values()].map(entry => this.row(entry, host, now)));
     card.querySelector("table").hidden = !host.entries.size;
-    card.querySelector(".empty").textContent = host.entries.size ? "" : "empty: whom it does not know, it floods for";
+    const remotes = [...new Set(host.segments.flatMap(one => one.remotes.map(remote => this.addresses.get(remote.address) ?? remote.address)))];
+    card.querySelector(".empty").textContent = remotes.length ? `${host.entries.size ? "all else" : "empty: everything"} goes to ${remotes.join(", ")}` : "";
+    card.querySelector(".faults").textContent = (host.faults ?? []).map(text => `⚠ fault: ${text}`).join("; ");
     card.querySelector(".drops").textContent = [...host.drops].map(([reason, {count, meaning}]) => `✕ dropped ${count}: ${reason} (${meaning})`).join("; ");
   }
 

@@ -114,8 +114,11 @@ class Page {
     const name = this.tables.name(body.mac), where = body.remote && this.tables.where(body.remote.address);
     if (body.event === "learned") this.aside("learn", `${body.host} learns: ${name} is behind ${where}.`);
     else if (body.event === "moved") this.aside("learn", `${body.host} believes that ${name} moved: it is behind ${where} now.`);
-    else if (body.event === "aged") this.note(`${body.host} forgets ${name}: it was silent too long.`);
-    else if (["path_mtu", "mtu_changed"].includes(body.event)) this.note(`${body.host}: ${body.event === "path_mtu" ? `path to ${where}` : "overlay MTU"}: ${body.detail}`);
+    else if (body.event === "aged") this.happened(`${body.host} forgets ${name}: it was silent too long.`);
+    else if (body.event === "path_mtu") this.aside("learn", `${body.host} finds the path to ${where}: ${body.detail}.`);
+    else if (body.event === "mtu_changed") this.happened(`${body.host}: overlay MTU: ${body.detail}`);
+    else if (["remote_down", "conflict", "fault", "tap_lost", "tap_back"].includes(body.event))
+      this.happened([body.host, body.event.replace("_", " "), where, body.detail].filter(Boolean).join(": "));
   }
 
   drop(body) {
@@ -152,7 +155,8 @@ class Page {
     byId("pause").querySelector(".sign").textContent = player.paused ? "▶" : "❚❚";
     byId("pause").querySelector(".text").textContent = player.paused ? "Go on" : "Pause";
     const count = player.waiting.length;
-    byId("waiting").textContent = player.paused && !count && !player.current ? "paused" : count ? `${count} waiting` : "";
+    const parts = [count && `${count} waiting`, player.unplayed && `${player.unplayed} only listed`].filter(Boolean);
+    byId("waiting").textContent = parts.join(", ") || (player.paused ? "paused" : "");
   }
 
   aside(kind, text) {
@@ -163,6 +167,8 @@ class Page {
   }
 
   live(text) { byId("live").textContent = text; }
+
+  happened(text) { byId("event").textContent = text; }
 
   note(text, bad = false) { byId("note").textContent = text; byId("note").classList.toggle("bad", bad); }
 
