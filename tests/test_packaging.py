@@ -157,6 +157,8 @@ def test_wheel_with_the_extension(unpacked: Unpacked) -> None:
         path.relative_to(ROOT / "docs/lab") for path in (ROOT / "docs/lab").rglob("??-*/**/*.*")
     )
     assert {f"vxlan/lab/lessons/{path.as_posix()}" for path in lessons} <= names
+    page = (ROOT / "vxlan/lab/view/page").iterdir()
+    assert {path.relative_to(ROOT).as_posix() for path in page} <= names
     assert f"{own}.data/data/share/man/man8/pyvxlan.8" in names
     assert f"{own}.data/data/lib/systemd/system/pyvxlan@.service" in names
     assert sum(name.endswith(".so") for name in names) == 1

@@ -293,3 +293,30 @@ def test_copies_are_told_with_their_reason() -> None:
         said = f"The VTEP of a wraps it: VNI 42, 50 bytes more. {why}, so each remote gets a copy."
         assert [step["say"] for step in steps[1:]] == [said, said]
         assert [step["to"] for step in steps] == [None, "b (192.0.2.2)", "c (192.0.2.3)"]
+
+
+def test_what_a_vtep_says_itself_is_told_so() -> None:
+    answer = bytes(
+        Ether(src=C2, dst=C1) / IP(src="10.42.0.12", dst="10.42.0.11") / ICMP(type=3, code=4)
+    )
+    (journey,) = Journeys().add(seen(("a/vxlan42", "in", answer), ("c1/eth0", "in", answer)))
+    steps = told(journey, 0, {}, Names(SCENE))["steps"]
+    assert [step["say"] for step in steps] == [
+        "The VTEP of a says this itself, to c1.",
+        "c1 receives it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("packet", "word", "quiet"),
+    [
+        (ARP(psrc="192.0.2.1", pdst="192.0.2.2"), "ARP?", True),
+        (IP(src="192.0.2.2", dst="192.0.2.1") / ICMP(type=3, code=3) / bytes(28), "ICMP", False),
+    ],
+)
+def test_the_underlay_is_heard_when_it_complains(packet: Any, word: str, quiet: bool) -> None:
+    frame = bytes(Ether(src="02:00:00:00:00:0b", dst="02:00:00:00:00:0a") / packet)
+    (journey,) = Journeys().add(seen(("b/eth0", "out", frame), ("a/eth0", "in", frame)))
+    body = told(journey, 0, {}, Names(SCENE))
+    assert (body["word"], body["quiet"], body["overlay"]) == (word, quiet, False)
+    assert quiet or body["line"].startswith("port unreachable")

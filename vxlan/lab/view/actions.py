@@ -140,7 +140,7 @@ def _named(among: tuple[T, ...], name: object) -> T:
 
 
 def _number(value: object, least: int, most: int, what: str) -> int:
-    if not isinstance(value, int) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise LabError(f"{what}: a number from {least} to {most} is expected")
     return value
 

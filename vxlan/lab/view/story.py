@@ -92,21 +92,30 @@ def brief(header: Header) -> str:
     return said.get("data", "")
 
 
+# Fragmentation needed (RFC 1191, section 4), packet too big (RFC 4443, section 3.2).
 _TOO_BIG = {("ICMP", 3, 4), ("ICMPv6", 2, 0)}
+_ERRORS = {
+    ("ICMP", 3, 0): "network unreachable",
+    ("ICMP", 3, 1): "host unreachable",
+    ("ICMP", 3, 3): "port unreachable: nobody listens there",
+    ("ICMP", 11, 0): "time exceeded",
+    ("ICMPv6", 1, 3): "address unreachable",
+    ("ICMPv6", 1, 4): "port unreachable: nobody listens there",
+    ("ICMPv6", 3, 0): "time exceeded",
+}
 
 
 def _icmp(header: Header, said: dict[str, str]) -> str:
     if said["type"].startswith("echo"):
         return f"{said['type']}, number {said['sequence']}"
-    if _is_too_big(header):
+    if _kind(header) in _TOO_BIG:
         return f"too big: {said['sequence']} bytes fit"
-    return "a message about the network"
+    return _ERRORS.get(_kind(header), "a message about the network")
 
 
-def _is_too_big(header: Header) -> bool:
-    """Fragmentation needed (RFC 1191, section 4), packet too big (RFC 4443, section 3.2)."""
+def _kind(header: Header) -> tuple[str, int, int]:
     kind, code, *_ = (field.raw for field in header.fields)
-    return (header.name, kind[0], code[0]) in _TOO_BIG
+    return header.name, kind[0], code[0]
 
 
 def _arp(said: dict[str, str]) -> str:
@@ -116,6 +125,10 @@ def _arp(said: dict[str, str]) -> str:
 
 
 _WORDS = {"echo request": "ping", "echo reply": "answer"}
+
+
+QUIET = frozenset(("probe", "ARP?", "ARP!"))
+"""What the underlay says all the time; the page shows it if asked."""
 
 
 def title(journey: Journey) -> tuple[str, str]:
@@ -129,7 +142,9 @@ def title(journey: Journey) -> tuple[str, str]:
     if inner.name == "ARP":
         word = "ARP?" if inner.fields[1].meaning == "who has?" else "ARP!"
     elif inner.name in ("ICMP", "ICMPv6"):
-        word = "too big" if _is_too_big(inner) else _WORDS.get(inner.fields[0].meaning, "ICMP")
+        word = (
+            "too big" if _kind(inner) in _TOO_BIG else _WORDS.get(inner.fields[0].meaning, "ICMP")
+        )
     elif inner.name.startswith("IP"):
         word = "fragment" if _is_later_fragment(inner) else "IP"
     between = next((one for one in reversed(headers) if one.name in ("IPv4", "IPv6")), None)
@@ -159,11 +174,18 @@ def say(journey: Journey, number: int, names: Names) -> str:
         case "underlay", "in":
             return f"{owner} receives it at its link, {len(step.frame)} bytes."
         case "tap", "in":
-            less = f"{len(before.frame) - len(step.frame)} bytes of " if before else ""
-            return f"The VTEP of {owner} takes {less}outer headers off."
+            return _comes_out(step, before, names)
         case "station", "in":
             return _arrives(step, names)
     return f"The router {owner} {'receives' if step.direction == 'in' else 'forwards'} it."
+
+
+def _comes_out(step: Step, before: Step | None, names: Names) -> str:
+    owner = step.stop.owner
+    if before is None:  # as too-big messages and answers to questions that it knows
+        return f"The VTEP of {owner} says this itself, to {names.mac(step.frame[:6])}."
+    less = len(before.frame) - len(step.frame)
+    return f"The VTEP of {owner} takes {less} bytes of outer headers off."
 
 
 def _leaves(journey: Journey, step: Step, names: Names) -> str:
@@ -211,6 +233,7 @@ def told(journey: Journey, since: int, frames: dict[bytes, int], names: Names) -
         "word": word,
         "line": line,
         "overlay": journey.overlay,
+        "quiet": not journey.overlay and word in QUIET,
         "when": journey.steps[0].when,
         "first": since,
         "steps": [

@@ -11,17 +11,17 @@ export class Layers {
     this.shown = null;
   }
 
-  show(name, layers, colour) {
+  show(name, layers, colour, place) {
     if (this.shown === layers) return;
     this.shown = layers;
     document.getElementById("no-packet").hidden = true;
     document.getElementById("packet-name").textContent = name;
     this.list.parentElement.className = `packet ${colour}`;
-    this.drawStrip(layers);
+    this.drawStrip(layers, place);
     this.drawList(layers);
   }
 
-  drawStrip(layers) {
+  drawStrip(layers, place) {
     const total = layers.reduce((sum, layer) => sum + layer.length, 0);
     this.strip.replaceChildren(...layers.map(layer => {
       const part = document.createElement("div");
@@ -32,7 +32,7 @@ export class Layers {
       return part;
     }));
     const outer = layers.filter(layer => outside(layers, layer)).reduce((sum, layer) => sum + layer.length, 0);
-    this.text.textContent = `${total} bytes` + (outer ? `: ${outer} of outer headers (═) + ${total - outer} of the frame inside (─)` : ", as the container knows it");
+    this.text.textContent = `${total} bytes` + (outer ? `: ${outer} of outer headers (═) + ${total - outer} of the frame inside (─)` : `, ${place}`);
     this.strip.setAttribute("aria-label", layers.map(layer => `${layer.name} ${layer.length} bytes`).join(", "));
   }
 

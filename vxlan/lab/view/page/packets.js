@@ -44,7 +44,7 @@ export class PacketList {
 
   filter() { for (const {item, journey} of this.items.values()) this.show(item, journey); }
 
-  show(item, journey) { item.hidden = !journey.overlay && !document.getElementById("underlay").checked; }
+  show(item, journey) { item.hidden = journey.quiet && !document.getElementById("underlay").checked; }
 
   replayNewest() {
     const newest = [...this.items.values()].reverse().find(({item}) => !item.hidden);

@@ -11,7 +11,7 @@ const MOST_JOURNEYS = 200;
 
 class Journey {
   constructor(body, scene) {
-    Object.assign(this, {id: body.id, overlay: body.overlay, scene, steps: [], frames: [], done: false, seen: null});
+    Object.assign(this, {id: body.id, overlay: body.overlay, quiet: body.quiet, scene, steps: [], frames: [], done: false, seen: null});
     this.grow(body);
   }
 
@@ -103,7 +103,7 @@ class Page {
       this.journeys.set(body.id, journey);
       if (this.journeys.size > MOST_JOURNEYS) this.journeys.delete(this.journeys.keys().next().value);
       this.list.add(journey);
-      if (journey.overlay || byId("underlay").checked) this.player.add(journey);
+      if (!journey.quiet || byId("underlay").checked) this.player.add(journey);
     }
     this.list.update(journey);
     this.player.wake();
@@ -140,7 +140,10 @@ class Page {
     if (aloud) this.live(said.join(" "));
   }
 
-  frame(journey, step) { this.layers.show(`${journey.word}, as it passes ${step.stop}`, journey.frames[step.frame], this.stage.colour(journey.vni())); }
+  frame(journey, step) {
+    const place = journey.overlay ? "as the container knows it" : "between the hosts";
+    this.layers.show(`${journey.word}, as it passes ${step.stop}`, journey.frames[step.frame], this.stage.colour(journey.vni()), place);
+  }
 
   closes(journey) {
     const {text, bad} = journey.outcome();
