@@ -127,6 +127,10 @@ def test_everything_can_be_said_in_one_line(seen: Seen) -> None:
             Seen(Where.UNDERLAY_OUT, b"", 0, remote=PEER, flags=Flag.OWN),
             "probe, acknowledgement or announcement -> 192.0.2.2",
         ),
+        (
+            Seen(Where.UNDERLAY_IN, b"", 0, remote=Remote("192.0.2.2", 50123), flags=Flag.OWN),
+            "probe, acknowledgement or announcement <- 192.0.2.2",
+        ),
         (lost(7, 0), "7 packets were seen here and not kept"),
     ],
 )  # fmt: skip

@@ -103,6 +103,8 @@ def tell_sent(
 
     What names no VNI is of the VTEP itself: a probe, or its acknowledgement.
     """
+    if recorder.sight.drops and not refused:
+        return
     reasons = {id(datagram): why for datagram, why in refused}
     for datagram in datagrams:
         remote, payload, _, tos, ttl = datagram

@@ -45,6 +45,8 @@ def _dropped(seen: Seen, dstport: int) -> str:
 def _own(seen: Seen, dstport: int) -> str:
     if seen.where is Where.TAP_OUT:
         return f"vni {seen.vni}: an answer or a question of this VTEP"
+    if seen.where is Where.UNDERLAY_IN:
+        dstport = 0
     side = "->" if seen.where is Where.UNDERLAY_OUT else "<-"
     return f"probe, acknowledgement or announcement {side} {_remote(seen.remote, dstport)}"
 

@@ -46,9 +46,8 @@ class Difference:
     def reason(self) -> Drop | None:
         """The discard that was counted."""
         for now, (drops, _) in zip(self._counters(), self._before, strict=True):
-            for why in Drop:
-                if now.drops[why] != drops[why]:
-                    return why
+            if now.drops != drops:
+                return next(why for why in Drop if now.drops[why] != drops[why])
         return None
 
     def counted(self, which: Count) -> bool:
@@ -98,10 +97,12 @@ def tell_encap(
     now: float,
 ) -> None:
     """Record a frame from a TAP; `entry` is its destination's."""
+    reason = difference.reason()
+    if reason is None and recorder.sight.drops:
+        return
     if difference.counted(Count.SUPPRESSED):
         tell_answered(recorder, vni, frame)
         return
-    reason = difference.reason()
     seen = Seen(Where.TAP_IN, frame, len(frame), vni=vni, reason=reason, targets=0)
     targets = entry.remotes if entry else flood_list
     if reason in _TARGETED and targets:
@@ -135,6 +136,8 @@ def tell_decap(
     recorder: Recorder, datagram: Datagram, reason: Drop | None, flags: Flag = NO_FLAGS
 ) -> None:
     """Record a datagram from the underlay."""
+    if reason is None and recorder.sight.drops:
+        return
     payload = datagram.payload
     recorder.put(
         Seen(
