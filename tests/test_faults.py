@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from vxlan.config_fault import KEYS, as_table, fault
 from vxlan.drop import Drop
 from vxlan.engine import Datagram, FaultRefused
-from vxlan.fault import RESERVED_BITS, Kind, announcement, outer_size
-from vxlan.faults import MAX_FAULTS, MAX_HELD, Faults
+from vxlan.fault import RESERVED_BITS, Kind, announcement, outer_size, vni_of
+from vxlan.faults import MAX_FAULTS, MAX_HELD, Faults, Way
 from vxlan.fdb import Remote
 from vxlan.middleware import FaultInjector
 from vxlan.patherror import PathError
@@ -38,8 +38,11 @@ class World:
         self.remotes: tuple[Remote, ...] = (A, B)
         self.faults = Faults(self)
 
-    def count_fault(self, vni: int | None, address: str) -> None:
-        self.dropped.append((vni, address))
+    def lose(self, side: Way, datagram: Datagram) -> None:
+        self.dropped.append((vni_of(datagram.payload), datagram.remote.address))
+
+    def lose_icmp(self, address: str) -> None:
+        self.dropped.append((None, address))
 
     def flooded(self, vni: int) -> Sequence[Remote]:
         return self.remotes if vni == 42 else ()

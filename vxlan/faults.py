@@ -26,8 +26,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from vxlan.engine import Datagram, FaultRefused, FaultState
-from vxlan.fault import Fault, Kind, announcement, vni_of
+from vxlan.fault import Fault, Kind, announcement
 from vxlan.fdb import Remote
+
+Way = Literal["encap", "decap"]
+"""On which side a datagram passes."""
 
 MAX_FAULTS = 32
 """Faults of one node at a time."""
@@ -43,8 +46,11 @@ _NEXT_TO_IT = frozenset((Kind.FLAP, Kind.FILTER_ICMP))
 class Surroundings(Protocol):
     """What faults need of the VTEP that they are in."""
 
-    def count_fault(self, vni: int | None, address: str) -> None:
-        """A fault has discarded a packet to or from an underlay address."""
+    def lose(self, side: Way, datagram: Datagram) -> None:
+        """A fault has discarded a datagram."""
+
+    def lose_icmp(self, address: str) -> None:
+        """A fault has discarded what was said of our datagrams to an underlay address."""
 
     def flooded(self, vni: int) -> Sequence[Remote]:
         """The flood list of a segment; empty where there is none."""
@@ -81,7 +87,7 @@ class Active:
     hits: int = 0
     due: float = 0.0  # of the next announcement
 
-    def strikes(self, side: Literal["encap", "decap"], datagram: Datagram) -> bool:
+    def strikes(self, side: Way, datagram: Datagram) -> bool:
         """Whether this datagram is hit."""
         return self.fault.takes(side, datagram) and self.roll()
 
@@ -100,7 +106,7 @@ class Faults:
         self.claims: list[Claim] = []
         self._surroundings = surroundings
         self._active: dict[int, Active] = {}
-        self._held: list[tuple[float, int, Literal["encap", "decap"], Parcel]] = []
+        self._held: list[tuple[float, int, Way, Parcel]] = []
         self._last = 0
         self._order = 0
 
@@ -137,9 +143,7 @@ class Faults:
 
     # -- packets -----------------------------------------------------------------------
 
-    def pass_on(
-        self, side: Literal["encap", "decap"], datagrams: Iterable[Datagram], now: float
-    ) -> list[Parcel]:
+    def pass_on(self, side: Way, datagrams: Iterable[Datagram], now: float) -> list[Parcel]:
         """What goes on at once of these datagrams, in order."""
         parcels = [Parcel(datagram, now) for datagram in datagrams]
         for active in self._active.values():
@@ -149,9 +153,7 @@ class Faults:
                 ]
         return [parcel for parcel in parcels if not self._hold(side, parcel, now)]
 
-    def _through(
-        self, active: Active, side: Literal["encap", "decap"], parcel: Parcel
-    ) -> tuple[Parcel, ...]:
+    def _through(self, active: Active, side: Way, parcel: Parcel) -> tuple[Parcel, ...]:
         if not active.strikes(side, parcel.datagram):
             return (parcel,)
         fault, datagram = active.fault, parcel.datagram
@@ -166,11 +168,8 @@ class Faults:
             return (_forged(parcel, side, fault.source),)
         if fault.icmp and side == "encap":
             self._claim(datagram, fault.mtu, parcel.due)
-        self._discard(datagram)
+        self._surroundings.lose(side, datagram)
         return ()
-
-    def _discard(self, datagram: Datagram) -> None:
-        self._surroundings.count_fault(vni_of(datagram.payload), datagram.remote.address)
 
     def _claim(self, datagram: Datagram, mtu: int, now: float) -> None:
         """Let the sender hear of it, as from a router on the way."""
@@ -178,12 +177,12 @@ class Faults:
             self.claims.append(Claim(datagram.remote, mtu, datagram.payload))
             self._surroundings.wake(now)
 
-    def _hold(self, side: Literal["encap", "decap"], parcel: Parcel, now: float) -> bool:
+    def _hold(self, side: Way, parcel: Parcel, now: float) -> bool:
         """Whether a parcel does not go on now: it waits, or found no room to wait."""
         if parcel.due <= now:
             return False
         if len(self._held) >= MAX_HELD:
-            self._discard(parcel.datagram)
+            self._surroundings.lose(side, parcel.datagram)
             return True
         self._order += 1
         heapq.heappush(self._held, (parcel.due, self._order, side, parcel))
@@ -227,12 +226,12 @@ class Faults:
         filtering = (one for one in self if one.fault.kind is Kind.FILTER_ICMP)
         for active in filtering:
             if active.fault.remote in (None, address) and active.roll():
-                self._surroundings.count_fault(None, address)
+                self._surroundings.lose_icmp(address)
                 return True
         return False
 
 
-def _forged(parcel: Parcel, side: Literal["encap", "decap"], source: str) -> Parcel:
+def _forged(parcel: Parcel, side: Way, source: str) -> Parcel:
     if side == "encap":
         return parcel._replace(source=source)
     datagram = parcel.datagram

@@ -58,11 +58,15 @@ class UnderlayPort(Protocol):
 
 
 class FaultInjector:
-    """A port that behaves as `faults` say.  `close` closes what it opened, not the port."""
+    """A port that behaves as `faults` say.  `close` closes what it opened, not the port.
+
+    passed  what was given to the kernel the last time, as it was then
+    """
 
     def __init__(self, port: UnderlayPort, faults: Faults) -> None:
         self.port = port
         self._faults = faults
+        self.passed: list[Datagram] = []
         self._forgers: dict[str, socket] = {}
 
     # -- the interface of the port -------------------------------------------------------
@@ -119,6 +123,8 @@ class FaultInjector:
     # -- sending ---------------------------------------------------------------------------
 
     def _send(self, parcels: Iterable[Parcel]) -> Refused:
+        parcels = list(parcels)
+        self.passed = [parcel.datagram for parcel in parcels]
         refused: Refused = []
         straight: list[Datagram] = []
         for parcel in parcels:

@@ -51,7 +51,7 @@ from vxlan.fdb import FdbEntry, Remote, State
 from vxlan.merge import merge
 from vxlan.offload import VNET_HLEN
 from vxlan.pyengine_faults import Injecting
-from vxlan.recorder import NOTHING, Batch, Recorder, tell_sent
+from vxlan.recorder import NOTHING, Batch, Recorder
 from vxlan.tap import Tap, TapLost
 from vxlan.vtep import Vtep
 from vxlan.watched import WatchedVtep
@@ -309,7 +309,7 @@ class PythonEngine(Announcing, Injecting):
         """Give datagrams to the kernel; those that it refused, and why."""
         refused = self._underlay.send_all(datagrams)
         if self._recorder is not None:
-            tell_sent(self._recorder, self._source_port, datagrams, refused)
+            self._tell_sent(datagrams, refused)
         return refused
 
     def _deliver(self, vni: int, frames: list[bytes], source: Remote | None) -> None:

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import time
 from asyncio import AbstractEventLoop, Handle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vxlan.drop import Drop
 from vxlan.engine import Datagram, FaultRefused, FaultState
 from vxlan.fault import Fault, vni_of
-from vxlan.faults import Faults
+from vxlan.faults import Faults, Way
 from vxlan.fdb import Remote
 from vxlan.middleware import FaultInjector, UnderlayPort
+from vxlan.recorder import Recorder, tell_sent
 from vxlan.vtep import Vtep
+from vxlan.watched import tell_decap
 
 if TYPE_CHECKING:
     from vxlan.underlay import Underlay
@@ -36,6 +38,8 @@ class Injecting:
     vtep: Vtep
     _loop: AbstractEventLoop
     _underlay: UnderlayPort
+    _recorder: Recorder | None
+    _source_port: Callable[[Datagram], int]
 
     def __init__(self) -> None:
         self._faults = Faults(self)
@@ -64,9 +68,20 @@ class Injecting:
 
     # -- the surroundings of faults -----------------------------------------------------
 
-    def count_fault(self, vni: int | None, address: str) -> None:
+    def lose(self, side: Way, datagram: Datagram) -> None:
+        vni = vni_of(datagram.payload)
         segment = None if vni is None else self.vtep.segments.get(vni)
-        (segment or self.vtep).tally.drop(Drop.FAULT_INJECTED, address)
+        (segment or self.vtep).tally.drop(Drop.FAULT_INJECTED, datagram.remote.address)
+        if self._recorder is None:
+            return
+        if side == "decap":
+            tell_decap(self._recorder, datagram, Drop.FAULT_INJECTED)
+        else:
+            lost = (datagram, Drop.FAULT_INJECTED)
+            tell_sent(self._recorder, self._source_port, [datagram], [lost])
+
+    def lose_icmp(self, address: str) -> None:
+        self.vtep.tally.drop(Drop.FAULT_INJECTED, address)
 
     def flooded(self, vni: int) -> Sequence[Remote]:
         segment = self.vtep.segments.get(vni)
@@ -78,6 +93,18 @@ class Injecting:
             self._silence()
             self._alarm_due = due
             self._alarm = self._loop.call_later(max(0.0, due - time.monotonic()), self._ring)
+
+    # -- what a capture is told ---------------------------------------------------------
+
+    def _tell_sent(
+        self, datagrams: Sequence[Datagram], refused: Sequence[tuple[Datagram, Drop]]
+    ) -> None:
+        """Of what was to be sent, as it was after all faults."""
+        if self._recorder is None:
+            return
+        if self._injector is not None and self._underlay is self._injector:
+            datagrams = self._injector.passed
+        tell_sent(self._recorder, self._source_port, datagrams, refused)
 
     # -- in the loop ---------------------------------------------------------------------
 
@@ -108,6 +135,7 @@ class Injecting:
             return
         now = time.monotonic()
         arrived, refused = self._injector.release(now)
+        self._tell_sent((), refused)
         for datagram, why in refused:
             self._refused_late(datagram, why, now)
         for datagram in arrived:

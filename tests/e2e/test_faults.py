@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from test_capture import capturing, comments
 from watching import Watcher
 from worlds import VNI, Pair, python_pair, two_hosts
 
 from vxlan import api
 from vxlan.lab import Lab, Node, Sniffer, ping, segment, wait_until
+from vxlan.pcap_read import packets
 from vxlan.wire import I_FLAG, VXLAN_HLEN, mac_text
 
 pytestmark = pytest.mark.namespaces
@@ -246,3 +249,28 @@ def test_the_fastpath_refuses(lab: Lab, engine_name: str) -> None:
 def test_auto_takes_the_engine_that_can(lab: Lab) -> None:
     node = lab.host("a", "192.0.2.1/24").up(segment(VNI), faults=True)
     assert node.show()["engine"]["name"] == "python"
+
+
+def test_a_capture_shows_what_faults_did(faulty: Pair, tmp_path: Path) -> None:
+    """What is lost is a drop with its reason, on either side; what is changed, as it left."""
+    path, b = tmp_path / "seen.pcapng", faulty.b.address
+    add(faulty.node, "reserved", bits="8000000000000000", proto="icmp")
+    add(faulty.node, "drop", proto="icmp", side="decap")
+    with capturing(faulty.node, path, "--vni", str(VNI), "--side", "outer"):
+        assert not answered(faulty)
+        faulty.node.call("fault.clear")
+        add(faulty.node, "drop", proto="icmp", side="encap")
+        assert not answered(faulty)
+        wait_until(lambda: len(reasons(path)) == 2, 10, "both are written")
+    assert sorted(reasons(path)) == [
+        f"dropped FAULT_INJECTED (vni {VNI} -> {b})",
+        f"dropped FAULT_INJECTED (vni {VNI} <- {b})",
+    ]
+    with path.open("rb") as stream:
+        flags = {one.data[28] for one in packets(stream) if one.direction == "out"}
+    assert flags == {I_FLAG, 0x80 | I_FLAG}
+
+
+def reasons(path: Path) -> list[str]:
+    """What the capture says of each discarded packet, without the explanation."""
+    return [one.partition(": ")[0] for one in comments(path) if one.startswith("dropped")]
