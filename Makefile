@@ -4,9 +4,10 @@
 # make lint    build, then ruff, mypy and stubtest alone
 # make sanitize  the compiled engine's tests under the address and undefined-behaviour sanitizers
 # make fuzz    both engines on input that libFuzzer makes up, for SECONDS=600 (needs clang)
-# make soak    ten million packets, and 1 GiB each way through an underlay that disturbs it
+# make soak    ten million packets, 1 GiB each way through an underlay that disturbs it, 200 containers
 # make bench   build, then measure in memory, save the figures, compare with the last ones
 # make bench-smoke  each of these measurements once, untimed
+# make docker-plugin  build/docker-plugin, for `docker plugin create pyvxlan build/docker-plugin`
 # make dist    build, then sdist and wheel in dist/
 # make clean   remove what the other targets made
 #
@@ -30,7 +31,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: build test demo lint sanitize sanitized fuzz soak bench bench-smoke dist clean preflight missing-packages
+.PHONY: build test demo lint sanitize sanitized fuzz soak bench bench-smoke docker-plugin dist clean preflight missing-packages
 .DEFAULT_GOAL := build
 unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
 
@@ -117,6 +118,8 @@ soak: build
 	@test "$$(id -u)" = 0 || { echo "make soak needs root for network namespaces: sudo make soak"; exit 1; }
 	PYVXLAN_PACKETS=10000000 PYVXLAN_SOAK=1073741824 \
 	$(BIN)/python -m pytest -q -k "not python" tests/test_leaks.py tests/e2e/test_disturbed.py $(PYTEST_ARGS)
+	PYVXLAN_CONTAINERS=200 PYVXLAN_SOAK=1073741824 \
+	$(BIN)/python -m pytest -q tests/e2e/test_docker_survival.py $(PYTEST_ARGS)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }
@@ -129,6 +132,10 @@ bench: build
 
 bench-smoke: build
 	$(BIN)/python -m pytest bench -q --benchmark-disable --largest-table=1000 $(PYTEST_ARGS)
+
+docker-plugin: build
+	$(BIN)/python packaging/docker_plugin.py build/docker-plugin
+	@echo "make: now docker plugin create pyvxlan build/docker-plugin && docker plugin enable pyvxlan"
 
 dist: build
 	$(BIN)/python -m build --no-isolation

@@ -160,7 +160,8 @@ def test_wheel_with_the_extension(unpacked: Unpacked) -> None:
     page = (ROOT / "vxlan/lab/view/page").iterdir()
     assert {path.relative_to(ROOT).as_posix() for path in page} <= names
     assert f"{own}.data/data/share/man/man8/pyvxlan.8" in names
-    assert f"{own}.data/data/lib/systemd/system/pyvxlan@.service" in names
+    for unit in ("pyvxlan@.service", "pyvxlan-docker.service"):
+        assert f"{own}.data/data/lib/systemd/system/{unit}" in names
     assert sum(name.endswith(".so") for name in names) == 1
     unpacked.install(wheel)
     assert unpacked.python("from vxlan import _fastpath as f; print(f.checksum(b'ab'))") == "40605"

@@ -24,7 +24,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -91,15 +91,20 @@ def call(name: str, op: str, *, timeout: float = 60.0, **args: Any) -> Any:
         return _result(answers.readline(), name)
 
 
-def stream(name: str, op: str, **args: Any) -> Iterator[dict[str, Any]]:
+def stream(
+    name: str, op: str, *, opened: Callable[[], None] | None = None, **args: Any
+) -> Iterator[dict[str, Any]]:
     """The objects that follow a request such as `monitor`, until the node ends.
 
-    The request is sent when the first object is asked for.  Raises like `call`.
+    The request is sent when the first object is asked for; `opened` is called when it was
+    granted: nothing that happens from then on is missed.  Raises like `call`.
     """
     with closing(_open(name, 60.0)) as connection, connection.makefile("rb") as answers:
         _send(connection, op, args)
         _result(answers.readline(), name)
         connection.settimeout(None)
+        if opened is not None:
+            opened()
         for line in answers:
             yield json.loads(line)
 

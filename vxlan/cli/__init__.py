@@ -16,6 +16,7 @@ import click
 from vxlan.cli import (
     bench,
     capture,
+    docker,
     doctor,
     fault,
     fdb,
@@ -64,6 +65,7 @@ for _command in (
     station.station,
     ping.ping,
     fault.fault,
+    docker.docker,
     doctor.doctor,
     bench.bench,
     lab_group.lab,

@@ -1,0 +1,190 @@
+"""What Docker's networks outlive: the plugin, the node and dockerd, each killed; and many lives."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from dockerhosts import DOCKER, DockerHost, docker_hosts
+
+from vxlan.lab.wait import wait_until
+
+pytestmark = pytest.mark.namespaces
+
+LIVES = int(os.environ.get("PYVXLAN_CONTAINERS", "6"))
+"""Containers that come and go; `make soak` takes 200."""
+
+PIECES = int(os.environ.get("PYVXLAN_SOAK", str(64 << 20))) >> 22
+"""Of 4 MiB, in the transfer that a node is killed in."""
+
+Hosts = tuple[DockerHost, DockerHost]
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    with docker_hosts(tmp_path_factory.mktemp("docker")) as made:
+        for host in made:
+            host.docker("network", "create", "-d", "pyvxlan", "--ipam-driver", "pyvxlan",
+                        "--subnet", "10.42.0.0/16", "-o", "remotes=192.0.2.1,192.0.2.2",
+                        "-o", "vni=42", "net")  # fmt: skip
+        yield made
+
+
+@pytest.fixture
+def pair(hosts: Hosts) -> Iterator[tuple[DockerHost, DockerHost, str, str]]:
+    """The hosts, with a container on each, and their addresses."""
+    a, b = hosts
+    yield a, b, a.container("c1", "net"), b.container("c2", "net")
+    for host in hosts:
+        host.remove_containers()
+
+
+def ping(host: DockerHost, name: str, address: str, count: int = 2) -> bool:
+    return " 0% packet loss" in host.exec(
+        name, "ping", "-c", str(count), "-i", "0.1", "-W", "9", address
+    )
+
+
+def endpoints(host: DockerHost) -> list[str]:
+    (network,) = host.state()["networks"].values()
+    return list(network["endpoints"])
+
+
+def test_a_plugin_that_is_killed_costs_no_packet(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    before = a.state()
+    reached: list[bool] = []
+    pinging = threading.Thread(target=lambda: reached.append(ping(a, "c1", there, 30)))
+    pinging.start()
+    a.kill("plugin")
+    a.start_plugin()
+    pinging.join()
+    assert reached == [True]
+    assert a.state() == before
+    assert a.container("c3", "net") == "10.42.0.3"
+    assert ping(a, "c3", there)
+    a.docker("rm", "-f", "c1", "c3")
+    assert endpoints(a) == []
+
+
+def test_docker_waits_for_a_plugin_that_was_killed(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    a.kill("plugin")
+    started = threading.Timer(1.5, a.start_plugin)
+    started.start()
+    a.docker("restart", "-t", "0", "c1")
+    started.join()
+    assert len(endpoints(a)) == 1
+    assert ping(a, "c1", there)
+
+
+def test_a_node_that_is_killed_in_a_transfer_loses_no_byte(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, b, _, there = pair
+    a.exec("c1", "dd", "if=/dev/urandom", "of=/sent", "bs=4M", f"count={PIECES}")
+    b.docker("exec", "-d", "c2", "sh", "-c", "mkfifo /o; nc -l -p 5000 0<>/o >/got; : >/done")
+    b.exec("c2", "sh", "-c", "until netstat -lnt | grep -q :5000; do sleep 0.1; done")
+    pieces = (
+        f"for n in $(seq 0 {PIECES - 1}); do dd if=/sent bs=4M skip=$n count=1; sleep 0.1; done"
+    )
+    sending = subprocess.Popen(
+        a.inside(DOCKER, "exec", "c1", "sh", "-c", f"({pieces}) 2>/dev/null | nc {there} 5000")
+    )
+    wait_until(lambda: received(b) > 4 << 20, 30, "the transfer to be under way")
+    for host in (a, b):
+        host.kill("node")
+        host.start_node()
+    assert received(b) < PIECES << 22, "it was over before"
+    assert sending.wait(300) == 0
+    b.exec("c2", "sh", "-c", "until [ -e /done ]; do sleep 0.1; done", timeout=60)
+    assert received(b) == PIECES << 22
+    assert a.exec("c1", "md5sum", "/sent").split()[0] == b.exec("c2", "md5sum", "/got").split()[0]
+
+
+def received(host: DockerHost) -> int:
+    return int(host.exec("c2", "stat", "-c", "%s", "/got"))
+
+
+def test_a_dockerd_that_is_killed_leaves_no_orphan(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    a.docker("run", "-d", "--stop-signal", "KILL", "--name", "always", "--network", "net",
+             "--ip", "10.42.0.77", "--restart", "always", "box:1", "sleep", "9999")  # fmt: skip
+    a.kill("dockerd")
+    a.run("rm", "-f", "/run/docker.pid")
+    a.start_dockerd()
+    wait_until(lambda: a.docker("ps", "-q", "--filter", "name=always"), 30, "it to be back")
+    assert a.address("always", "net") == "10.42.0.77"
+    assert ping(a, "always", there)
+    a.docker("start", "c1")
+    assert ping(a, "c1", there)
+    wait_until(lambda: len(endpoints(a)) == 2, 60, "the orphans to be collected", interval=1)
+    ports = [name for name in a.links() if name.startswith("p")]
+    assert sorted(ports) == sorted(f"p{name[:12]}" for name in endpoints(a))
+
+
+def test_a_plugin_killed_at_any_moment_leaves_nothing_half_made(hosts: Hosts) -> None:
+    a, _ = hosts
+    before = a.links()
+    for _ in range(4):
+        command = (DOCKER, "run", "-d", "--stop-signal", "KILL", "--network", "net")
+        running = subprocess.Popen(a.inside(*command, "box:1", "sleep", "9"), env=a.environ())
+        time.sleep(random.uniform(0.05, 0.5))
+        a.kill("plugin")
+        a.start_plugin()
+        running.wait(60)
+        a.remove_containers()
+    a.kill("plugin", signal.SIGTERM)
+    a.start_plugin()
+    assert a.links() == before
+    assert endpoints(a) == []
+    (pool,) = a.state()["pools"].values()
+    assert pool["used"] == {"10.42.0.1": "gateway"}
+
+
+def test_many_containers_leave_nothing_behind(hosts: Hosts) -> None:
+    a, _ = hosts
+    one_life(a, 0)
+    before = a.links(), a.state(), open_files(a)
+    memory = resident(a)
+    for number in range(1, LIVES):
+        one_life(a, number)
+    after = a.links(), a.state(), open_files(a)
+    assert after[0] == before[0]
+    assert after[1]["networks"] == before[1]["networks"]
+    assert after[2] == before[2]
+    assert resident(a) - memory < 8 << 20
+
+
+def one_life(host: DockerHost, number: int) -> None:
+    host.container(f"life{number}", "net")
+    host.docker("rm", "-f", f"life{number}")
+
+
+def pid(host: DockerHost) -> str:
+    return (host.folder / "plugin.pid").read_text().strip()
+
+
+def open_files(host: DockerHost) -> int:
+    return len(host.run("ls", f"/proc/{pid(host)}/fd").split())
+
+
+def resident(host: DockerHost) -> int:
+    """Bytes of memory that the plugin has."""
+    status = host.run("cat", f"/proc/{pid(host)}/status")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) << 10

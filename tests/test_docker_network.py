@@ -1,0 +1,335 @@
+"""Docker's network driver: what each call makes, keeps and leaves, whatever happens between."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docker_fakes import Engine, Host, creation
+from vxlan.plugins import docker_engine
+from vxlan.plugins.docker_state import Endpoint, Network, StateError, Store
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(docker_engine, "has_network", lambda key: None)
+    return Host(tmp_path)
+
+
+def test_a_network_and_a_container_come_and_go(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create(mtu="1400", ageing="60", accept="any")
+        assert dict(host.link.segments[42].segment) == {
+            "remotes": ["192.0.2.2", "192.0.2.3"], "mtu": 1400, "ageing": 60, "accept": "any",
+            "announce": True,
+        }  # fmt: skip
+        assert host.devices.taps == {42: "vxlan42"}
+        endpoint = docker.run(network)
+        assert host.devices.veths == {endpoint: (42, 1400)}
+        docker.stop(network, endpoint)
+        assert host.devices.veths == {}
+        docker.call("NetworkDriver.DeleteNetwork", NetworkID=network)
+        assert (host.devices.bridges, host.link.segments) == (set(), {})
+        assert docker.plugin.store.networks == {}
+
+
+def test_docker_is_told_the_mac_only_if_it_has_none(host: Host) -> None:
+    with Engine(host) as docker:
+        both = {"NetworkID": docker.create(), "EndpointID": secrets.token_hex(32)}
+        interface = {"Address": "10.42.7.9/16", "MacAddress": ""}
+        made = docker.call("NetworkDriver.CreateEndpoint", **both, Interface=interface)
+        assert made == {"Interface": {"MacAddress": "02:42:0a:2a:07:09"}}
+        given = {**interface, "MacAddress": "02:00:00:00:00:AA"}
+        assert docker.call("NetworkDriver.CreateEndpoint", **both, Interface=given) == {}
+        joined = docker.call("NetworkDriver.Join", **both, SandboxKey="/run/docker/netns/1")
+        source = f"c{both['EndpointID'][:12]}"
+        assert joined == {"InterfaceName": {"SrcName": source, "DstPrefix": "eth"}}
+
+
+def test_an_endpoint_of_ipv6_alone_has_a_mac_that_is_the_same_each_time(host: Host) -> None:
+    with Engine(host) as docker:
+        both = {"NetworkID": docker.create(), "EndpointID": secrets.token_hex(32)}
+        interface = {"Address": "", "AddressIPv6": "2001:db8:42::7/64", "MacAddress": ""}
+        macs = {
+            docker.call("NetworkDriver.CreateEndpoint", **both, Interface=interface)["Interface"][
+                "MacAddress"
+            ]
+            for _ in range(2)
+        }
+        (mac,) = macs
+        assert mac.startswith("02:")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"vni": ""}, "vni: it is missing: give the VXLAN Network Identifier"),
+        ({"vni": "many"}, "vni: 'many' is no number"),
+        ({"vnii": "3"}, "-o vnii: no such option: did you mean vni?"),
+        ({"colour": "red"}, "-o colour: no such option: known are vni, remotes, mtu"),
+    ],
+)
+def test_options_that_are_wrong_are_named(host: Host, options: dict[str, str], words: str) -> None:
+    with Engine(host) as docker:
+        body = creation(secrets.token_hex(32), **options)
+        assert words in docker.refusal("NetworkDriver.CreateNetwork", **body)
+        assert (host.devices.bridges, host.link.segments) == (set(), {})
+
+
+@pytest.mark.parametrize("key", ["", "short", "../../../etc/passwd", "a" * 200, None, 7])
+def test_an_identifier_that_is_none_reaches_no_device(host: Host, key: Any) -> None:
+    with Engine(host) as docker:
+        body = {**creation("x"), "NetworkID": key}
+        assert "is no identifier" in docker.refusal("NetworkDriver.CreateNetwork", **body)
+
+
+def test_docker_s_own_options_are_no_error(host: Host) -> None:
+    with Engine(host) as docker:
+        options = {"com.docker.network.driver.mtu": "1300", "com.docker.network.windowsshim.x": "y"}
+        docker.create(**options)
+        assert host.link.segments[42].segment["mtu"] == 1300
+
+
+def test_a_vni_is_one_network_s(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(host) as docker:
+        first = docker.create()
+        body = creation(secrets.token_hex(32), "10.43.0.0/16")
+        assert docker.refusal("NetworkDriver.CreateNetwork", **body).startswith(
+            f"vni 42 is taken by the network {first[:12]} (10.42.0.0/16): choose another"
+        )
+        monkeypatch.setattr(docker_engine, "has_network", lambda key: key != first)
+        docker.call("NetworkDriver.CreateNetwork", **body)
+        assert list(docker.plugin.store.networks) == [body["NetworkID"]]
+
+
+@pytest.mark.parametrize("step", ["build", "plug", "node", "disk"])
+def test_a_network_that_cannot_be_made_leaves_nothing(host: Host, step: str) -> None:
+    with Engine(host) as docker:
+        body = creation(secrets.token_hex(32))
+        store = docker.plugin.store
+        if step == "node":
+            host.link.refusal = "mtu 1500 does not fit: take 1450"
+        elif step == "disk":
+            store.path = host.folder / "pyvxlan.sock" / "state.json"
+        else:
+            host.devices.failures.append(step)
+        docker.refusal("NetworkDriver.CreateNetwork", **body)
+        assert (host.devices.bridges, host.link.segments, store.networks) == (set(), {}, {})
+        host.link.refusal, store.path = "", host.folder / "state" / "pyvxlan.json"
+        docker.call("NetworkDriver.CreateNetwork", **body)
+
+
+def test_a_join_that_fails_can_be_tried_again(host: Host) -> None:
+    with Engine(host) as docker:
+        both = {"NetworkID": docker.create(), "EndpointID": secrets.token_hex(32)}
+        docker.call("NetworkDriver.CreateEndpoint", **both, Interface={"Address": "10.42.0.2/16"})
+        host.devices.failures.append("connect")
+        assert docker.refusal("NetworkDriver.Join", **both) == "connect: it is in use"
+        assert host.devices.veths == {}
+        docker.call("NetworkDriver.Join", **both)
+
+
+def test_every_call_may_come_twice(host: Host) -> None:
+    """As Docker does when a plugin died before it answered."""
+    with Engine(host) as docker:
+        network, endpoint = secrets.token_hex(32), secrets.token_hex(32)
+        both = {"NetworkID": network, "EndpointID": endpoint}
+        for method, body in (
+            ("CreateNetwork", creation(network)),
+            ("CreateEndpoint", {**both, "Interface": {"Address": "10.42.0.2/16"}}),
+            ("Join", {**both, "SandboxKey": "/run/docker/netns/1"}),
+            ("Leave", both),
+            ("DeleteEndpoint", both),
+            ("DeleteNetwork", {"NetworkID": network}),
+        ):
+            first = docker.call(f"NetworkDriver.{method}", **body)
+            assert docker.call(f"NetworkDriver.{method}", **body) == first
+
+
+@pytest.mark.parametrize("method", ["CreateEndpoint", "Join", "EndpointOperInfo"])
+def test_what_is_unknown_says_how_to_go_on(host: Host, method: str) -> None:
+    with Engine(host) as docker:
+        both = {"NetworkID": "a" * 64, "EndpointID": "b" * 64}
+        refused = docker.refusal(f"NetworkDriver.{method}", **both)
+        assert "its state was lost; `docker network rm` it" in refused
+
+
+# -- state ----------------------------------------------------------------------------------
+
+
+def test_networks_and_endpoints_outlive_the_plugin(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        endpoint = docker.run(network)
+        kept = docker.plugin.store.networks
+    with Engine(host) as docker:
+        assert docker.plugin.store.networks == kept
+        assert host.devices.veths == {endpoint: (42, 1450)}
+        docker.stop(network, endpoint)
+
+
+def test_after_a_reboot_all_is_made_anew_and_dead_endpoints_are_forgotten(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        docker.run(network)
+    host = Host(host.folder)
+    with Engine(host) as docker:
+        assert (host.devices.bridges, list(host.link.segments)) == ({42}, [42])
+        assert docker.plugin.store.networks[network].endpoints == {}
+
+
+def test_what_nobody_committed_is_removed_at_the_start(host: Host) -> None:
+    host.devices.bridges.add(7)
+    host.link.segments[7] = Network(7, {})
+    host.devices.veths["f" * 64] = (7, 1450)
+    with Engine(host):
+        assert (host.devices.bridges, host.link.segments, host.devices.veths) == (set(), {}, {})
+
+
+def test_without_a_node_the_containers_of_a_host_still_have_their_bridge(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+    host = Host(host.folder)
+    host.link.refusal = "no node named docker runs"
+    with Engine(host) as docker:
+        docker.run(network)
+        host.link.refusal = ""
+        docker.plugin.upkeep.restore()  # what is done when the node comes back
+        assert host.devices.taps == {42: "vxlan42"}
+
+
+def test_a_tap_that_was_made_anew_goes_into_its_bridge(host: Host) -> None:
+    with Engine(host) as docker:
+        docker.create()
+        host.devices.taps.clear()
+        for event in ({"event": "learned", "vni": 42}, {"event": "tap_back", "vni": 7}):
+            docker.plugin.upkeep.happened(event)
+            assert host.devices.taps == {}
+        docker.plugin.upkeep.happened({"event": "tap_back", "vni": 42})
+        assert host.devices.taps == {42: "vxlan42"}
+
+
+def test_who_gets_an_address_takes_it_from_a_lost_endpoint(host: Host) -> None:
+    """A dockerd that was killed tells nothing of the endpoints that it lost."""
+    with Engine(host) as docker:
+        network = docker.create()
+        docker.run(network)
+        other = docker.run(network, "10.42.0.3/16")
+        new = docker.run(network)
+        assert set(docker.plugin.store.networks[network].endpoints) == {other, new}
+        assert set(host.devices.veths) == {other, new}
+
+
+def test_a_dockerd_that_starts_has_lost_endpoints_collected(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        docker.run(network)
+        host.devices.veths.clear()
+        answer = docker.call("Plugin.Activate")
+        assert answer == {"Implements": ["NetworkDriver", "IpamDriver"]}
+        assert docker.plugin.store.networks[network].endpoints == {}
+
+
+def test_the_other_hosts_are_told_of_containers_while_they_are_there(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        endpoint = docker.run(network)
+        told = {"02:42:0a:2a:00:02": (42, "10.42.0.2")}
+        assert host.link.stations == told
+        host.link.stations.clear()
+        docker.plugin.upkeep.restore()  # the node came back
+        assert host.link.stations == told
+        docker.stop(network, endpoint)
+        assert host.link.stations == {}
+        lost = docker.run(network)
+        host.devices.veths.clear()
+        docker.plugin.upkeep.collect()
+        assert (lost, host.link.stations) == (lost, {})
+        host.link.refusal = "no node named docker runs"
+        docker.run(network)
+
+
+def test_nobody_is_told_where_that_is_not_wanted(host: Host) -> None:
+    with Engine(host) as docker:
+        docker.run(docker.create(announce="false"))
+        assert host.link.stations == {}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"version": 9}', '{"version": 1, "networks": {"a": {"vni": 1}}}']
+)
+def test_a_state_that_cannot_be_understood_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "pyvxlan.json"
+    path.write_text(content)
+    store = Store(tmp_path, "pyvxlan")
+    with pytest.raises(StateError, match="put it aside to start without it|mend or remove it"):
+        store.open()
+    assert path.read_text() == content
+
+
+def test_a_second_plugin_is_kept_away(tmp_path: Path) -> None:
+    first, second = Store(tmp_path, "pyvxlan"), Store(tmp_path, "pyvxlan")
+    first.open()
+    with pytest.raises(StateError, match="another plugin of this name runs"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_a_plugin_that_is_killed_while_it_writes_leaves_a_whole_state(tmp_path: Path) -> None:
+    """Killed at random moments of endless changes: the file is always one of them."""
+    program = (
+        "import sys; from pathlib import Path; from vxlan.plugins.docker_state import *\n"
+        "store = Store(Path(sys.argv[1]), 'x'); store.open(); print('ready', flush=True)\n"
+        "for number in range(10**9):\n"
+        "    one = Endpoint('02:00:00:00:00:01', '10.42.0.2/16')\n"
+        "    ends = {f'{number:064}{i}': one for i in range(50)}\n"
+        "    store.set_network('n', Network(42, {}, endpoints=ends))\n"
+    )
+    for attempt in range(5):
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        while not (tmp_path / "x.json").exists():
+            assert child.poll() is None
+        os.sched_yield()
+        [store_changes(tmp_path / "x.json") for _ in range(3 * attempt)]
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        store = Store(tmp_path, "x")
+        store.open()
+        assert len(store.networks["n"].endpoints) == 50
+        assert len({name[:64] for name in store.networks["n"].endpoints}) == 1
+        store.close()
+
+
+def store_changes(path: Path) -> None:
+    """Wait until the file is another one."""
+    before = path.stat().st_ino
+    while path.stat().st_ino == before:
+        pass
+
+
+def test_the_state_is_for_its_owner_alone_and_reads_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "docker", "pyvxlan")
+    store.open()
+    one = Network(42, {"remotes": ["192.0.2.2"]}, ("10.42.0.0/16",), endpoints={"e": Endpoint("m")})
+    store.set_network("n", one)
+    store.close()
+    assert store.path.stat().st_mode & 0o777 == 0o600
+    assert store.path.parent.stat().st_mode & 0o777 == 0o700
+    assert json.loads(store.path.read_text())["version"] == 1
+    again = Store(tmp_path / "docker", "pyvxlan")
+    again.read()
+    assert again.networks == {"n": one}

@@ -1,0 +1,75 @@
+"""The few questions that the plugin has for dockerd itself, at its own API.
+
+Docker may be down, starting, or just now waiting for our answer: whatever goes wrong is
+"not known", and nothing is ever changed there.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from typing import Any
+
+TIMEOUT = 2.0
+"""Seconds to wait for an answer."""
+
+MAX_ANSWER = 16 << 20
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+def socket_path() -> str:
+    """Where dockerd listens."""
+    given = os.environ.get("DOCKER_HOST", "")
+    return given.removeprefix("unix://") if given.startswith("unix://") else "/run/docker.sock"
+
+
+def has_network(key: str) -> bool | None:
+    """Whether dockerd knows a network; None: it cannot be asked."""
+    status, _ = _get(f"/networks/{key}")
+    return {200: True, 404: False}.get(status)
+
+
+def peers_of(key: str) -> set[str] | None:
+    """The addresses of the hosts that take part in a swarm's network; None: not known.
+
+    This host is one of them.  They are known once the first container is there.
+    """
+    _, shown = _get(f"/networks/{key}")
+    try:
+        return {str(peer["IP"]) for peer in shown["Peers"]} or None
+    except (KeyError, TypeError):
+        return None
+
+
+def own_address() -> str | None:
+    """The address of this host in its swarm; None: it is in none, or not known."""
+    _, shown = _get("/info")
+    try:
+        return str(shown["Swarm"]["NodeAddr"]) or None
+    except (KeyError, TypeError):
+        return None
+
+
+def _get(path: str) -> tuple[int, Any]:
+    """Status and object; 0 and None where there is no answer."""
+    connection = _Connection(socket_path())
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read(MAX_ANSWER))
+    except (OSError, ValueError, RecursionError, http.client.HTTPException):
+        return 0, None
+    finally:
+        connection.close()
