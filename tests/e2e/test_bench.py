@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vxlan import netns
+from vxlan.lab import Lab, segment
+from vxlan.lab.noderun import Node
 
 pytestmark = pytest.mark.namespaces
 
@@ -74,3 +78,77 @@ def test_an_unknown_overlay_is_wrong_usage() -> None:
     )
     assert done.returncode == 2
     assert "no overlay gre: there are none, kernel" in done.stderr
+
+
+# -- between two hosts, each with a node of its own -----------------------------------------
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[Node, Node]]:
+    with Lab("pair") as lab:
+        nodes = []
+        for number in (1, 2):
+            host = lab.host(f"h{number}", f"192.0.2.{number}/24")
+            folder = lab.directory / host.name
+            folder.mkdir()
+            node = Node(host, host.name, (), folder, own_runtime=True)
+            overlay = {"address": [f"10.42.0.{number}/24"], "tap": "vxlan42"}
+            node.configure([{**segment(42, f"192.0.2.{3 - number}"), **overlay}], LOCAL[number])
+            lab.nodes.append(node)
+            nodes.append(node)
+        lab.start(*nodes)
+        yield nodes[0], nodes[1]
+
+
+LOCAL = {number: {"local": [f"192.0.2.{number}"], "engine": "auto"} for number in (1, 2)}
+
+
+def bench_at(node: Node, *words: str) -> subprocess.Popen[str]:
+    runtime = {"PYVXLAN_RUNTIME_DIR": str(Path(node.target).parent)}
+    started: Any = node.namespace.popen(
+        [*BENCH, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment(), **runtime},
+    )
+    return started  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def served(two_hosts: tuple[Node, Node]) -> Iterator[subprocess.Popen[str]]:
+    serving = bench_at(two_hosts[1], "serve")
+    assert serving.stderr is not None
+    try:
+        assert "serving on 10.42.0.2" in serving.stderr.readline()
+        yield serving
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
+
+
+@pytest.mark.usefixtures("served")
+def test_two_hosts_measure_over_the_overlay_and_beside_it(two_hosts: tuple[Node, Node]) -> None:
+    words = ("remote", "10.42.0.2", "--rounds", "1", "--seconds", "0.1", "--json")
+    asking = bench_at(two_hosts[0], *words)
+    out, errors = asking.communicate(timeout=60)
+    assert asking.returncode == 0, errors
+    found = json.loads(out)
+    by_test = {row["test"]: row for row in found["rows"]}
+    assert not found["interrupted"]
+    assert {"tcp-1", "tcp-4", "udp-64", "rr-p50"} <= set(by_test)
+    assert all(row["overlay"] > 0 < row["beside"] for row in (by_test["tcp-1"], by_test["rr-p50"]))
+
+
+def test_ctrl_c_of_the_host_that_asks_lets_the_next_one_ask(
+    two_hosts: tuple[Node, Node], served: subprocess.Popen[str]
+) -> None:
+    assert served.stderr is not None
+    asking = bench_at(two_hosts[0], "remote", "10.42.0.2", "--rounds", "500", "--json")
+    assert "192.0.2.1" not in served.stderr.readline()
+    time.sleep(1)
+    asking.send_signal(signal.SIGINT)
+    out, _ = asking.communicate(timeout=30)
+    assert asking.returncode == 130
+    assert json.loads(out)["interrupted"]
+    assert "is done" in served.stderr.readline()

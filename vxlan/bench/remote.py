@@ -23,7 +23,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any, NamedTuple
@@ -193,6 +193,13 @@ def source_towards(address: str) -> str:
         return str(probe.getsockname()[0])
 
 
+class Measured(NamedTuple):
+    """A row for each figure; `interrupted` if Ctrl-C came before all rounds were done."""
+
+    rows: list[Row]
+    interrupted: bool
+
+
 def measure(
     paths: Paths,
     tests: Sequence[str],
@@ -200,8 +207,8 @@ def measure(
     seconds: float,
     nodes: Collection[int],
     progress: Callable[[str, float], None],
-) -> list[Row]:
-    """Run the tests over both paths in turn: a row for each figure.  Raises LoadError.
+) -> Measured:
+    """Run the tests over both paths in turn.  Raises LoadError.
 
     `nodes` are the pids of the nodes here, whose work is no disturbance.
     """
@@ -210,15 +217,19 @@ def measure(
     ways = {"overlay": paths.overlay, "beside": paths.beside}
     agents = (end.agent for end in paths.overlay)
     ours = {os.getpid(), *nodes, *(one.pid for one in agents if isinstance(one, LocalAgent))}
-    for round_ in range(rounds):
-        for name in tests:
-            for way in method.turns(tuple(ways), round_):
-                progress(f"round {round_ + 1}, {name}, {way}", done / total)
-                sample = load.measure(load.TESTS[name], ways[way], seconds, (), ours)
-                sample.figures.pop("cpu-all", None)  # of one of two hosts: half an answer
-                taken.setdefault((name, way), []).append(sample)
-                done += 1
-    return [row for name in tests for row in rows(taken[name, "overlay"], taken[name, "beside"])]
+    interrupted = True
+    with suppress(KeyboardInterrupt):
+        for round_ in range(rounds):
+            for name in tests:
+                for way in method.turns(tuple(ways), round_):
+                    progress(f"round {round_ + 1}, {name}, {way}", done / total)
+                    sample = load.measure(load.TESTS[name], ways[way], seconds, (), ours)
+                    sample.figures.pop("cpu-all", None)  # of one of two hosts: half an answer
+                    taken.setdefault((name, way), []).append(sample)
+                    done += 1
+        interrupted = False
+    both = ((taken.get((name, way), []) for way in ways) for name in tests)
+    return Measured([row for overlay, beside in both for row in rows(overlay, beside)], interrupted)
 
 
 def rows(overlay: Sequence[Sample], beside: Sequence[Sample]) -> Iterator[Row]:

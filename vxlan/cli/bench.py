@@ -141,7 +141,14 @@ def claim(as_json: bool, quick: bool, rounds: int, seconds: float) -> int:
     if as_json:
         answers = [one.as_dict() for one in found]
         output.emit_json(
-            {"version": 1, "claim": question.CLAIM, "machine": machine(), "answers": answers}
+            {
+                "version": 1,
+                "claim": question.CLAIM,
+                "machine": machine(),
+                "rounds_finished": results.rounds,
+                "answers": answers,
+                "conclusion": question.conclusion(found),
+            }
         )
     else:
         click.echo(f'The claim: "{question.CLAIM}".  Here, against no overlay:')

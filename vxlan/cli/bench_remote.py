@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vxlan.cli import output
-from vxlan.cli.bench_run import announce, progress
-from vxlan.cli.errors import Failure
+from vxlan.cli.bench_run import announce, ended_by_sigterm, progress
+from vxlan.cli.errors import INTERRUPTED, Failure
 from vxlan.cli.options import Seconds, json_option
 from vxlan.cli.output import Cell, Column
 
@@ -42,7 +42,7 @@ def serve(address: str | None) -> None:
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
 @click.option("--seconds", type=Seconds(0.1, 60), default=2.0, show_default=True)
 @json_option
-def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: bool) -> None:
+def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: bool) -> int:
     """Measure to another host, over the overlay and beside it, in turn.
 
     HOST is its overlay address; there, `pyvxlan bench serve` must run.
@@ -53,16 +53,24 @@ def remote(host: str, beside: str | None, rounds: int, seconds: float, as_json: 
 
     place = hosts.here()
     try:
-        with progress() as tell, hosts.connected(host, beside, place.remotes) as paths:
+        with (
+            ended_by_sigterm(),
+            progress() as tell,
+            hosts.connected(host, beside, place.remotes) as paths,
+        ):
             announce(*paths.generators)
-            rows = hosts.measure(paths, QUICK, rounds, seconds, place.pids, tell)
+            found = hosts.measure(paths, QUICK, rounds, seconds, place.pids, tell)
     except LoadError as error:
         raise Failure(str(error)) from error
     if as_json:
-        output.emit_json({"version": 1, "host": host, "rows": rows})
-        return
-    titles = ("test", "overlay", "beside", "", "ratio", "middle half", "verdict")
-    output.page().table([Column(title) for title in titles], [_cells(row) for row in rows])
+        output.emit_json({"version": 1, "host": host, **found._asdict()})
+    else:
+        titles = ("test", "overlay", "beside", "", "ratio", "middle half", "verdict")
+        cells = [_cells(row) for row in found.rows]
+        output.page().table([Column(title) for title in titles], cells)
+    if found.interrupted:
+        output.note("bench: interrupted: these are the rounds that were finished")
+    return INTERRUPTED if found.interrupted else 0
 
 
 def _reason(error: OSError) -> str:

@@ -29,7 +29,7 @@ def run(settings: Settings) -> Results:
     if os.geteuid() != 0:
         raise Failure("bench makes network namespaces: run it as root")
     announce(GENERATOR)
-    with _ended_by_sigterm(), progress() as tell:
+    with ended_by_sigterm(), progress() as tell:
         try:
             return Run(settings, tell).run()
         except (NetdevError, LabError) as error:
@@ -47,7 +47,7 @@ def announce(*generators: str) -> None:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does: everything is removed."""
 
     def interrupt(*_: object) -> None:
