@@ -39,7 +39,7 @@ LAYERS = {
         config* node* api* arguments attach* dnswire doctor* finding history ipam local_address
         metrics* operations overlay_mtu reload* report resolver statefile control*
     """,
-    "faces": "bench* cli* lab* explain* plugins* __main__",
+    "faces": "bench* cli* lab* replay explain* plugins* __main__",
 }
 BELOW = {
     "core": {"core"},

@@ -38,7 +38,7 @@ COMMANDS = [
     ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
     ["lab", "ping"], ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["lab", "capture"],
     ["lab", "lessons"], ["lab", "lesson"], ["lab", "check"],
-    ["capture"],
+    ["capture"], ["replay"],
 ]  # fmt: skip
 
 

@@ -43,6 +43,9 @@ MAX_WAITING = 16 << 20
 PERIOD = 0.02
 """Seconds between two looks at what the engine has seen."""
 
+LAST_LOOKS = 16
+"""How often the engine is asked for the rest when a capture ends; it goes on recording."""
+
 HELD = 0.002
 """Seconds that records may be left to the next look, so that they come in order."""
 
@@ -123,8 +126,9 @@ class Captures:
         }
 
     def _close(self, stream: CaptureStream) -> None:
-        while self._pass_on():
-            pass
+        for _ in range(LAST_LOOKS):
+            if not self._pass_on():
+                break
         self._streams.remove(stream)
         self._follow()
 
