@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runtime import Box, Refused, Runtime, attached, conf
@@ -111,3 +112,29 @@ def test_many_containers_leave_nothing(here: Runtime, box: Callable[[], Box]) ->
         for one in boxes:
             here.delete(one)
     wait_until(lambda: left() == before, 10, "everything to be given back")
+
+
+def test_containers_that_come_at_once_get_an_address_each(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    boxes = [box() for _ in range(6)]
+    with ThreadPoolExecutor(len(boxes)) as pool:
+        list(pool.map(here.add, boxes))
+    assert len({one.addresses()[0] for one in boxes}) == len(boxes)
+    with ThreadPoolExecutor(len(boxes)) as pool:
+        list(pool.map(here.delete, boxes))
+    assert attached(here) == []
+
+
+def test_a_plugin_that_died_half_way_is_tidied_up_by_del(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    """The node gave the link, and nobody moved it into the container."""
+    one = box()
+    key = {"network": here.conf["name"], "container": one.name, "ifname": "eth0"}
+    told = api.call(here.conf["node"], "attach", **key, vni=VNI, ips=["10.42.1.200/16"])
+    assert netdev.exists(told["inner"], here.host.name)
+    here.delete(one)
+    assert not netdev.exists(told["inner"], here.host.name)
+    here.add(one)
+    here.check(one)

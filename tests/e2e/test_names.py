@@ -163,6 +163,28 @@ def test_they_come_and_go_with_the_configuration(lab: Lab, box: Callable[[], Box
     wait_until(silent, 10, "the resolver to go")
 
 
+def test_another_responder_of_the_host_does_not_disturb(lab: Lab, box: Callable[[], Box]) -> None:
+    """systemd-resolved listens at every address, and shares the port."""
+    hosts = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
+    for host in hosts:
+        other = host.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("0.0.0.0", 5355))
+    nodes = [
+        host.node(segment(VNI, far.address, names=True, address=[f"10.42.0.{n}/16"]))
+        for n, (host, far) in enumerate(zip(hosts, reversed(hosts), strict=True), 1)
+    ]
+    lab.start(*nodes)
+    web, client = box(), box()
+    first, second = (
+        Runtime(host, conf(node.name, lan(f"10.42.{n}.")))
+        for n, (host, node) in enumerate(zip(hosts, nodes, strict=True), 1)
+    )
+    first.add(web, CNI_ARGS="K8S_POD_NAME=web")
+    second.add(client)
+    assert addresses(ask(client, "10.42.0.2", "web")) == [plain(web)[0]]
+
+
 @pytest.mark.skipif(bool(NO_PODMAN), reason=NO_PODMAN)
 def test_podman_containers_find_each_other(
     named: tuple[Runtime, Runtime], tmp_path_factory: pytest.TempPathFactory

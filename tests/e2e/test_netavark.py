@@ -12,7 +12,7 @@ import pytest
 from runtime import Box, Runtime, attached
 from worlds import VNI
 
-from vxlan import __version__, netdev
+from vxlan import __version__, api, netdev
 from vxlan.lab import Host, ping
 
 pytestmark = pytest.mark.namespaces
@@ -170,3 +170,15 @@ def test_a_failure_leaves_nothing(here: Runtime, box: Callable[[], Box]) -> None
     with pytest.raises(Failed, match="no segment 99"):
         plugin(here.host, "setup", where(one), said=start(here, one, made))
     assert attached(here) == []
+
+
+def test_remotes_bring_a_segment_along(here: Runtime, box: Callable[[], Box]) -> None:
+    one, node = box(), here.conf["node"]
+    made = network(here)
+    made["options"] = {"vni": "78", "node": node, "remotes": "192.0.2.2,192.0.2.9"}
+    call = start(here, one, made)
+    plugin(here.host, "setup", where(one), said=call)
+    remotes = [each["address"] for each in api.call(node, "remote.show", vni=78)]
+    assert remotes == ["192.0.2.2", "192.0.2.9"]
+    plugin(here.host, "teardown", where(one), said=call)
+    assert [each["vni"] for each in api.call(node, "show")["segments"]] == [VNI]
