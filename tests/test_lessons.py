@@ -39,9 +39,8 @@ def test_links_in_a_lesson_lead_somewhere(one: Lesson) -> None:
             assert (text.parent.resolve() / target).exists(), target
 
 
-def test_lessons_have_a_number_each() -> None:
-    numbers = [one.number for one in LESSONS]
-    assert numbers == sorted(set(numbers))
+def test_lessons_are_numbered_from_one() -> None:
+    assert [one.number for one in LESSONS] == [f"{n:02}" for n in range(1, len(LESSONS) + 1)]
 
 
 def test_the_list_names_each_with_its_text() -> None:

@@ -175,6 +175,8 @@ def test_pure_wheel_runs_with_the_python_engine(unpacked: Unpacked) -> None:
     where = Path(unpacked.python("import vxlan; print(vxlan.__file__)"))
     assert where.is_relative_to(unpacked.installed)
     assert unpacked.python(WHICH_ENGINE) == "python"
+    found = unpacked.python("from vxlan.lab import lesson; print(*map(str, lesson.lessons()))")
+    assert found.count("Lesson(") == len(list((ROOT / "docs/lab").glob("??-*")))
 
 
 # -- a compiler that fails --------------------------------------------------------------

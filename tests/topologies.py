@@ -82,3 +82,43 @@ name    = "x"
 address = "192.0.2.4/24"
 vtep    = "none"
 """
+
+SIX = """\
+title  = "IPv6 below and above"
+engine = "auto"
+
+[router]
+name = "r"
+near = ["192.0.2.254/24", "2001:db8:1::ff/64"]
+far  = ["198.51.100.254/24", "2001:db8:2::ff/64"]
+
+[[segment]]
+vni = 16777215
+
+[[host]]
+name    = "a"
+address = ["192.0.2.1/24", "2001:db8:1::1/64"]
+[[host.container]]
+name    = "c1"
+address = ["10.42.0.11/16", "2001:db8:42::11/64"]
+
+[[host]]
+name    = "b"
+address = "2001:db8:2::2/64"
+network = "far"
+dstport = 8472
+[[host.container]]
+name    = "c2"
+address = "2001:db8:42::12/64"
+
+[[host]]
+name    = "z"
+address = "192.0.2.9/24"
+vtep    = "none"
+[[host.container]]
+name    = "p1"
+address = "10.9.0.1/24"
+[[host.container]]
+name    = "p2"
+address = "10.9.0.2/24"
+"""

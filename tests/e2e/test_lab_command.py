@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.clirun import complaint, process, run
-from tests.topologies import PAIR, ROUTED
+from tests.topologies import PAIR, ROUTED, SIX
 from vxlan import netns, pcap_read
 from vxlan.lab import RunningLab, manage, processes, store, wait_until
 
@@ -164,6 +164,30 @@ def test_a_second_lab_beside_the_first_and_both_go(pair: RunningLab, labs: Path)
     assert [pid for pid in nodes if pid and processes.of_pid(pid)] == []
     assert not store.directory(other.name).exists()
     assert RunningLab.load(pair.name).whole
+
+
+def test_ipv6_below_and_above_through_a_router_and_another_port(labs: Path) -> None:
+    lab = made(labs, SIX)
+    result = run("lab", "pingall", "--lab", lab.name, "--timeout", "3")
+    assert result.exit_code == 0, result.stdout
+    through = {tuple(line.split()[:2]): line.split()[3] for line in result.stdout.splitlines()[1:]}
+    assert through == {
+        ("a", "b"): "underlay", ("b", "a"): "underlay",
+        ("a", "z"): "underlay", ("z", "a"): "underlay",
+        ("c1", "c2"): "VNI", ("c2", "c1"): "VNI",
+        ("p1", "p2"): "bridge", ("p2", "p1"): "bridge",
+    }  # fmt: skip
+
+
+def test_a_lab_that_lost_a_namespace_says_so_and_is_made_anew(labs: Path) -> None:
+    lab = made(labs, PAIR)
+    netns.delete(lab.containers["c1"].name)
+    assert "not whole" in run("lab", "status", lab.name).stdout
+    words = ("lab", "ping", "--lab", lab.name, "c1", "c2")
+    assert f"is gone: `pyvxlan lab down {lab.name}`" in complaint(run(*words), 1)
+    assert run("lab", "up", str(labs / f"{lab.name}.toml")).exit_code == 0
+    assert run(*words).exit_code == 0
+    assert run("lab", "down", lab.name).exit_code == 0
 
 
 def test_down_of_nothing_is_no_error(labs: Path) -> None:

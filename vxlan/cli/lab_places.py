@@ -45,12 +45,12 @@ def pingall(lab_name: str | None, timeout: float, as_json: bool) -> int:
     if as_json:
         output.emit_json([way._asdict() for way in ways])
     else:
-        _print_ways(ways)
+        _print_ways(there, ways)
         output.note(f"{len(ways) - len(lost)} of {len(ways)} reached")
     return FAILED if lost else 0
 
 
-def _print_ways(ways: list[Reach]) -> None:
+def _print_ways(there: RunningLab, ways: list[Reach]) -> None:
     columns = [
         Column("from"), Column("to"), Column("address"), Column("through"),
         Column("RTT ms", right=True),
@@ -62,7 +62,7 @@ def _print_ways(ways: list[Reach]) -> None:
                 way.source,
                 way.target,
                 way.address,
-                "underlay" if way.vni is None else f"VNI {way.vni}",
+                _through(there, way),
                 Cell("lost", "bad") if way.rtt is None else f"{way.rtt * 1e3:.2f}",
             )
             for way in ways
@@ -105,6 +105,12 @@ def _address(there: RunningLab, word: str) -> str:
     except ValueError:
         there.place(word)  # raises with what is known, unless it is the switch
         raise Failure(f"{word} has no address") from None
+
+
+def _through(there: RunningLab, way: Reach) -> str:
+    if way.vni is not None:
+        return f"VNI {way.vni}"
+    return "underlay" if way.source in there.hosts else "bridge"
 
 
 # -- being in it ---------------------------------------------------------------------------

@@ -77,7 +77,11 @@ def remote_of(host: Host, word: str, hosts: Mapping[str, Host], path: KeyPath) -
     mine = [":" in address for address in host.ips]
     shared = [address for address in other.ips if (":" in address) in mine]
     if not shared:
-        raise Wrong(path, f"{host.name} and {other.name} have no address of one family")
+        raise Wrong(
+            path,
+            f"{host.name} and {other.name} have no address of one family: "
+            "give one of them another, or each its own remotes",
+        )
     if other.dstport == host.dstport:
         return shared[0]
     return f"[{shared[0]}]:{other.dstport}" if ":" in shared[0] else f"{shared[0]}:{other.dstport}"

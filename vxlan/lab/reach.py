@@ -19,7 +19,10 @@ _TRIES = 3
 
 
 class Reach(NamedTuple):
-    """One way; `rtt` in seconds, None if no answer came.  `vni` None: in the underlay."""
+    """One way; `rtt` in seconds, None if no answer came.
+
+    `vni` None: in the underlay, or on one bridge.
+    """
 
     source: str
     target: str

@@ -157,6 +157,11 @@ class RunningLab:
         places = self.places
         if word not in places:
             raise LabError(f"lab {self.name} has no host {word}: {meant(word, list(places))}")
+        if not netns.exists(places[word].name):
+            raise LabError(
+                f"the namespace of {word}, {places[word].name}, is gone: "
+                f"`pyvxlan lab down {self.name}`, then up again"
+            )
         return places[word]
 
     def environment(self, word: str) -> dict[str, str]:
