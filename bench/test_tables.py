@@ -73,7 +73,7 @@ def test_fdb_learn_new(per_packet: Measure, table: Table, entries: int) -> None:
 
 
 def batches(made_of: Callable[[bytes], Any], entries: int) -> Iterator[list[Any]]:
-    """Stations all over the table in turn, so that the caches cannot hold their entries."""
+    """Stations all over the table in turn, so that no entry is always at hand."""
     packets = [made_of(mac) for mac in some_stations(entries, SPREAD)]
     return cycle([packets[at : at + BATCH] for at in range(0, SPREAD, BATCH)])
 
