@@ -33,6 +33,15 @@ def checked(number: str) -> tuple[int, dict[str, Any]]:
     return result.exit_code, json.loads(result.stdout)
 
 
+def until_passed(number: str, looks: int = 4) -> tuple[int, dict[str, Any]]:
+    """Look again, as a learner does: a path is found by probing, which takes its time."""
+    for _ in range(looks - 1):
+        status, found = checked(number)
+        if status == 0:
+            return status, found
+    return checked(number)
+
+
 def solve(one: Lesson) -> None:
     """As a learner would: the commands of the solution, by the `pyvxlan` under test."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -55,7 +64,7 @@ def test_a_lesson_from_its_fault_to_its_solution(one: Lesson) -> None:
     assert all(verdict["seen"] for verdict in wrong)
 
     solve(one)
-    status, after = checked(one.number)
+    status, after = until_passed(one.number)
     assert (status, after["passed"]) == (0, True), after
     assert run("lab", "check", one.number).stderr.endswith(f"lesson {one.number} passed\n")
 
