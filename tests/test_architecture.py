@@ -28,6 +28,7 @@ LAYERS = {
         wire drop event engine ifname fdb mtu transport offload merge clamp icmp toobig pathmtu
         echo probe neighbour announcement announce segment paths fit vtep announcing fault faults
         outer sight sight_words recorder watched
+        twin decision outer_read
     """,
     "edges": """
         tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify
@@ -36,6 +37,7 @@ LAYERS = {
     "python engine": "pyengine*",
     "compiled engine": "_fastpath fast*",
     "node": """
+        explanation inner sample stations
         config* node* api* arguments attach* dnswire doctor* finding history ipam local_address
         metrics* operations overlay_mtu reload* report resolver statefile control*
     """,

@@ -43,9 +43,14 @@ def interface(options: bytes = b"", snaplen: int = 0, order: str = "<") -> bytes
 
 
 def enhanced(
-    data: bytes, options: bytes = b"", *, which: int = 0, when: int = 7_000_005, order: str = "<"
+    data: bytes,
+    options: bytes = b"",
+    *,
+    when: int = 7_000_005,
+    length: int = 1500,
+    order: str = "<",
 ) -> bytes:
-    words = (which, when >> 32, when & 0xFFFFFFFF, len(data), 1500)
+    words = (0, when >> 32, when & 0xFFFFFFFF, len(data), length)
     padded = data + bytes(-len(data) % 4)
     return block(6, struct.pack(order + "IIIII", *words) + padded + options, order)
 

@@ -29,6 +29,7 @@ unknown, and flooded to, as if nobody had told.
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -106,6 +107,20 @@ class Announcer:
         self._sides: dict[int, _Side] = {}
         self._senders: dict[str, _Sender] = {}
         self._last = 0
+
+    def twin(self, source: str, remotes: Callable[[int], tuple[Remote, ...]]) -> Announcer:
+        """One that answers and refuses as this one, and shares what it knows.
+
+        With a `source` it may be told something from there, and then answers no more.
+        """
+        made = Announcer((), remotes)
+        made.key, made.epoch, made._last = self.key, self.epoch, self._last
+        made._sender = self._sender
+        for vni, side in self._sides.items():
+            made._sides[vni] = _Side(own=side.own, neighbours={} if source else side.neighbours)
+        if source in self._senders:
+            made._senders[source] = copy.deepcopy(self._senders[source])
+        return made
 
     # -- which segments take part ----------------------------------------------------------
 

@@ -24,7 +24,7 @@ The contract:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vxlan.sight import Sight
     from vxlan.tap import Tap
     from vxlan.underlay import Underlay
+    from vxlan.vtep import Vtep
 
 EngineName = Literal["python", "fastpath"]
 
@@ -276,6 +277,13 @@ class Engine(Protocol):
 
     def faults(self) -> list[FaultState]:
         """The faults in force."""
+
+    # -- asking -------------------------------------------------------------------
+
+    def twin(self, macs: Collection[bytes], source: str = "") -> Vtep:
+        """A VTEP that would decide now as this engine about a packet of the stations
+        `macs`, which came from the underlay address `source` if it came from there.
+        Whatever is done with it changes nothing here."""
 
     # -- the data path without input and output -----------------------------------
 

@@ -23,7 +23,7 @@ remote a peer and a port.  `Names` translates (vxlan/fastnames.py).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,8 @@ from vxlan.fault import Fault
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.segment import Segment
-from vxlan.vtep import replicate
+from vxlan.twin import Part, twin
+from vxlan.vtep import Vtep, replicate
 from vxlan.wire import inspect
 
 NONE = 0xFFFFFFFF
@@ -134,7 +135,8 @@ class FastTables(FastAsides):
         self.probing.set_echoes(vni, None, 0.0)
 
     def set_own_macs(self, vni: int, macs: Iterable[bytes]) -> None:
-        self.core.set_own_macs(vni, list(macs))
+        own = self._sides[vni].segment.own_macs = frozenset(macs)
+        self.core.set_own_macs(vni, list(own))
 
     # -- remotes -------------------------------------------------------------------
 
@@ -360,6 +362,24 @@ class FastTables(FastAsides):
                 detail = f"data against {_STATES[state]}"
             from_ = self.names.remote(was) if was != NONE else None
             self.log.put(Event(kind, now, vni, mac, to, from_, detail))
+
+    def twin(self, macs: Collection[bytes], source: str = "") -> Vtep:
+        parts = [
+            Part(one.segment, self._found(vni, macs), one.configured, self._is_closed(one))
+            for vni, one in self._sides.items()
+        ]
+        return twin(self.local, self.port, parts, self.probing, self.announcer, source)
+
+    def _found(self, vni: int, macs: Iterable[bytes]) -> list[FdbEntry]:
+        return [entry for mac in macs if (entry := self.fdb_get(vni, mac)) is not None]
+
+    def _is_closed(self, side: Side) -> bool:
+        """As Fdb.closed; each entry above dynamic is among the notes."""
+        limit, vni = side.segment.policy.maxaddress, side.segment.vni
+        if self.core.fdb_count(vni) < limit or len(side.notes) < limit:
+            return False
+        noted = self._found(vni, side.notes)
+        return sum(entry.state is not State.DYNAMIC for entry in noted) >= limit
 
     # -- the data path without input and output ------------------------------------------
 

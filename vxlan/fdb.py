@@ -35,8 +35,9 @@ the remotes by how many they hold.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import NamedTuple
@@ -348,6 +349,21 @@ class Fdb:
         for mac in doomed:
             self.remove(mac, now)
         return len(doomed)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be learned: every place is taken by higher ranks."""
+        return len(self._entries) >= self.limit and not self._holdings.total
+
+    def restore(
+        self, entries: Iterable[FdbEntry], configured: Mapping[str, int], closed: bool
+    ) -> None:
+        """Fill an empty table with copies; the rest as the whole table has it."""
+        for entry in entries:
+            self._put(copy.copy(entry))
+        self.configured = dict(configured)
+        if closed:
+            self.limit = len(self._entries)
 
     # -- time and space ----------------------------------------------------------------
 

@@ -76,6 +76,7 @@ class Node:
     """One node.  `run` returns when it has ended."""
 
     engine: Engine
+    underlay: Underlay
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
@@ -144,7 +145,7 @@ class Node:
             log.info("local is not configured: sending from %s", ", ".join(self.local))
         if problem := await self.misfits(self.config.segments):
             raise NodeError(problem)
-        underlay = self._open_underlay(stack)
+        self.underlay = underlay = self._open_underlay(stack)
         self._set_key()
         stack.push_async_callback(self._stop_segments)
         for segment in self.config.segments:

@@ -25,6 +25,7 @@ from vxlan.arguments import only as _only
 from vxlan.arguments import optional as _optional
 from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
+from vxlan.node_explain import Explain
 from vxlan.node_segment import NodeSegment
 from vxlan.node_segments import Segments
 from vxlan.node_stations import Stations
@@ -63,6 +64,7 @@ class Operations:
             "segment.add": self._segment_changes.add,
             "segment.del": self._segment_changes.delete,
             "ping": self.ping,
+            "explain": Explain(self._node).explain,
             "reload": self.reload,
             "down": self.down,
             **self._node.attachments.table(),

@@ -33,6 +33,12 @@ class Paths:
         self._log = log
         self._prober = Prober()
 
+    def twin(self, address: str, log: EventLog) -> Paths:
+        """A copy that may be changed; of what is under way it knows one remote's part."""
+        made = Paths(log)
+        made.rooms, made._prober = dict(self.rooms), self._prober.twin(address)
+        return made
+
     # -- what comes in -----------------------------------------------------------------
 
     def set(self, ceilings: Mapping[Remote, int], now: float) -> None:

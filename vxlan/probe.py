@@ -34,6 +34,7 @@ its own, so over time all the ways that the underlay spreads its load over are t
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping
 from struct import Struct
@@ -118,6 +119,19 @@ class Prober:
         self._asked: dict[int, dict[str, Station]] = {}
         self._stations: dict[str, Station] = {}
         self._entropy = entropy
+
+    def twin(self, address: str) -> Prober:
+        """One that knows what this one knows of one remote, and may be changed."""
+        made = Prober(self._entropy)
+        path, station = self.paths.get(address), self._stations.get(address)
+        if path is not None:
+            made.paths[address], made._remotes[address] = copy.copy(path), self._remotes[address]
+        if station is not None:
+            made._stations[address] = copy.copy(station)
+        made._waiting = {
+            nonce: one for nonce, one in self._waiting.items() if one.remote.address == address
+        }
+        return made
 
     # -- which paths there are ---------------------------------------------------------
 

@@ -35,7 +35,7 @@ import copy
 import errno
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -53,6 +53,7 @@ from vxlan.offload import VNET_HLEN
 from vxlan.pyengine_faults import Injecting
 from vxlan.recorder import NOTHING, Batch, Recorder
 from vxlan.tap import Tap, TapLost
+from vxlan.twin import Part, twin
 from vxlan.vtep import Vtep
 from vxlan.watched import WatchedVtep
 
@@ -170,6 +171,13 @@ class PythonEngine(Announcing, Injecting):
 
     def peers_up(self) -> Mapping[str, bool]:
         return dict(self.vtep.peers)
+
+    def twin(self, macs: Collection[bytes], source: str = "") -> Vtep:
+        parts = (
+            Part(one, filter(None, map(one.fdb.get, macs)), one.fdb.configured, one.fdb.closed)
+            for one in self.vtep.segments.values()
+        )
+        return twin(self.vtep.local, self.vtep.port, parts, self.vtep.paths, self.announcer, source)
 
     # -- the data path without input and output ----------------------------------------
 

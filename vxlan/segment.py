@@ -23,12 +23,14 @@ stranger in the underlay can neither inject frames nor poison the FDB.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from vxlan.drop import Count, Drop, Tally
 from vxlan.event import Event, EventKind, EventLog
-from vxlan.fdb import Fdb, Learned, Remote, State
+from vxlan.fdb import Fdb, FdbEntry, Learned, Remote, State
 from vxlan.toobig import AnswerBudget
 from vxlan.wire import ETH_HLEN, vxlan_header
 
@@ -118,6 +120,21 @@ class Segment:
             ),
             now,
         )
+
+    def twin(
+        self,
+        log: EventLog,
+        entries: Iterable[FdbEntry],
+        configured: Mapping[str, int],
+        closed: bool,
+    ) -> Segment:
+        """A copy with these entries alone, which may be changed; the rest as in the FDB."""
+        made = Segment(self.vni, self.policy, self.port, log)
+        made._set_flood_list(self.flood_list)
+        made.fdb.restore(entries, configured, closed)
+        made.own_macs, made.asks_as = self.own_macs, self.asks_as
+        made.answers, made.too_big_told = copy.copy(self.answers), self.too_big_told
+        return made
 
     # -- the questions of the data path ------------------------------------------------
 

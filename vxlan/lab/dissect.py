@@ -7,7 +7,7 @@ A header is a table of fields: name, length in octets, and what its value means.
 `dissect` walks from the outer Ethernet header inwards; each header names the one
 that follows it:
 
-    Ethernet -> IPv4 | IPv6 | ARP      by EtherType
+    Ethernet -> [802.1Q] IPv4 | IPv6 | ARP    by EtherType
     IPv4, IPv6 -> UDP | TCP | ICMP     by protocol
     UDP -> VXLAN                       by destination port
     VXLAN -> Ethernet                  the inner frame, and the walk begins anew
@@ -48,10 +48,12 @@ class Header(NamedTuple):
         return sum(len(field.raw) for field in self.fields)
 
 
-def dissect(packet: bytes, vxlan_port: int = wire.DSTPORT) -> list[Header]:
-    """All headers of an Ethernet frame, outermost first, then the payload if any."""
+def dissect(
+    packet: bytes, vxlan_port: int = wire.DSTPORT, first: str = "Ethernet", depth: int = 0
+) -> list[Header]:
+    """All headers of a packet that begins with `first`, outermost first, then the payload."""
     found: list[Header] = []
-    kind, depth, at = "Ethernet", 0, 0
+    kind, at = first, 0
     while kind in _LAYOUTS and len(packet) >= at + sum(size for _, size, _ in _LAYOUTS[kind]):
         header = Header(kind, depth, tuple(_fields(kind, packet[at:])))
         found.append(header)
@@ -84,7 +86,7 @@ def _fields(kind: str, data: bytes) -> Iterator[Field]:
 
 def _following(kind: str, header: Header, vxlan_port: int) -> str:
     values = {field.name: int.from_bytes(field.raw, "big") for field in header.fields}
-    if kind == "Ethernet":
+    if kind in ("Ethernet", "802.1Q"):
         return _ETHERTYPES.get(values["type"], "")
     if kind in ("IPv4", "IPv6"):
         plain = kind == "IPv6" or (
@@ -100,7 +102,13 @@ _OFFSET = 0x1FFF  # a later fragment has no header of the next protocol
 
 # -- what values mean ----------------------------------------------------------------
 
-_ETHERTYPES = {wire.ETH_P_IP: "IPv4", wire.ETH_P_IPV6: "IPv6", wire.ETH_P_ARP: "ARP"}
+_ETHERTYPES = {
+    wire.ETH_P_IP: "IPv4",
+    wire.ETH_P_IPV6: "IPv6",
+    wire.ETH_P_ARP: "ARP",
+    wire.ETH_P_8021Q: "802.1Q",
+    wire.ETH_P_8021AD: "802.1Q",
+}
 _PROTOCOLS = {
     wire.IPPROTO_ICMP: "ICMP",
     wire.IPPROTO_TCP: "TCP",
@@ -168,6 +176,10 @@ _LAYOUTS: dict[str, _Layout] = {
     "Ethernet": (
         ("destination", 6, _mac),
         ("source", 6, _mac),
+        ("type", 2, _named(_ETHERTYPES)),
+    ),
+    "802.1Q": (
+        ("tag", 2, lambda raw: f"VLAN {int.from_bytes(raw, 'big') & 0xFFF}"),
         ("type", 2, _named(_ETHERTYPES)),
     ),
     "IPv4": (
