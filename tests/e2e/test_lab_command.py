@@ -244,6 +244,17 @@ def test_packets_are_written_for_others_to_read(pair: RunningLab, labs: Path) ->
     assert [one.when for one in found] == sorted(one.when for one in found)
 
 
+def test_what_the_node_of_a_host_decided_is_told(pair: RunningLab) -> None:
+    words = ("capture", "--lab", pair.name, "a", "--decided", "--vni", "42", "--count", "3")
+    with process("lab", *words) as child:
+        lines = pinged_until_it_ends(pair, child).splitlines()
+    assert len(lines) == 3
+    assert any("encap vni 42 -> 192.0.2.2" in line for line in lines), lines
+    refused = run("lab", "capture", "--lab", pair.name, "c1", "--decided")
+    assert "c1 has no VTEP" in complaint(refused, 1)
+    assert "name one HOST" in complaint(run("lab", *words[:3], "--decided"), 2)
+
+
 def pinged_until_it_ends(pair: RunningLab, child: subprocess.Popen[str]) -> str:
     """What a capture printed, which ends by itself once there was enough to see."""
 

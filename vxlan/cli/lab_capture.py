@@ -31,6 +31,10 @@ FOR_GOOD = 1 << 62
     "-s", "--seconds", type=click.FloatRange(min=0.1), metavar="S", help="End after S seconds."
 )
 @click.option("--vni", type=click.IntRange(0, 0xFFFFFF), metavar="N", help="Only of this VNI.")
+@click.option(
+    "--decided", is_flag=True,
+    help="As the node of one HOST sees them: both sides of its VTEP, and what it decided.",
+)  # fmt: skip
 @click.option("--draw", is_flag=True, help="Every header, field by field, with its bytes.")
 @click.option("-w", "--write", "to", metavar="FILE", help="Write pcapng; - is standard output.")
 def capture(
@@ -39,21 +43,27 @@ def capture(
     count: int | None,
     seconds: float | None,
     vni: int | None,
+    decided: bool,
     draw: bool,
     to: str | None,
 ) -> None:
     """Show packets on the wires of hosts and containers, until interrupted.
 
-    Without HOST: on the underlay of all hosts.  What a node decides about a packet is
-    told by `pyvxlan lab exec HOST -- pyvxlan capture`.
+    Without HOST: on the underlay of all hosts.
 
     \b
     pyvxlan lab capture b --count 3 --draw
     pyvxlan lab capture a c1 -w both.pcapng
+    pyvxlan lab capture a --decided
     """
     if to and draw:
         raise click.UsageError("--draw prints, -w writes pcapng: leave one out")
     there = labs.chosen(lab_name)
+    if decided:
+        if draw or seconds:
+            raise click.UsageError("--decided goes with --count, --vni and -w alone")
+        _decided(there, places, path=to, count=count, vni=vni)
+        return
     with labs.failures(), _until_interrupted():
         stations = _stations(there, places)
         passed = islice(_wanted(there, stations, seconds, vni), count or FOR_GOOD)
@@ -61,6 +71,20 @@ def capture(
             _show(there, passed, draw)
         else:
             _write(stations, passed, to)
+
+
+def _decided(there: RunningLab, places: Sequence[str], **wanted: object) -> None:
+    """`pyvxlan capture` of the node of one host."""
+    from vxlan.cli.capture import capture as of_node
+
+    if len(places) != 1:
+        raise click.UsageError("--decided is what one node decided: name one HOST")
+    with labs.failures():
+        there.place(places[0])
+        if places[0] not in there.hosts:
+            raise Failure(f"{places[0]} has no VTEP: {', '.join(there.hosts)} are hosts")
+        target = there.hosts[places[0]].node.target
+    click.get_current_context().invoke(of_node, name=target, **wanted)
 
 
 def _stations(there: RunningLab, words: Sequence[str]) -> list[Station]:
