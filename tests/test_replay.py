@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clirun import complaint, run
+from tests.fakenode import fake_node, refusal
 from tests.frames import A, B, ether, ipv4, udp, vxlan
 from vxlan import outer
 from vxlan.pcap import ETHERNET, RAW_IP, Direction, Interface, PcapWriter
@@ -136,6 +139,76 @@ def capture(tmp_path: Path) -> Callable[[Capture], str]:
     return lambda made: made.write(tmp_path / "c.pcapng")
 
 
+# -- judging -------------------------------------------------------------------------
+
+
+def explained(**changes: Any) -> dict[str, Any]:
+    """As much of an explanation as is printed."""
+    return {
+        "verdict": "decap", "reason": "known_remote", "vni": 42, "remotes": [],
+        "inner": {"hex": FRAME.hex()}, **changes,
+    }  # fmt: skip
+
+
+def test_a_node_is_asked_about_what_came_in(capture: Callable[[Capture], str]) -> None:
+    made = Capture().put(FRAME, tap=True).put(carried(FRAME)).put(FRAME, tap=True, direction="out")
+    encap = explained(
+        verdict="encap", reason="fdb_entry", remotes=[{"address": "192.0.2.2", "port": 4789}]
+    )
+    path = capture(made)
+    with fake_node(explain=lambda args: dict(encap if "frame" in args else explained())) as node:
+        result = run("replay", path, "-n", node.name)
+    first, second = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert first.startswith("     1 02:00:00:00:00:0a > 02:00:00:00:00:0b 10.42.0.1:1000 > ")
+    assert first.endswith("UDP: encap fdb_entry vni 42 -> 192.0.2.2")
+    assert second.endswith("UDP: decap known_remote vni 42")
+    assert result.stderr == "1 encap, 1 decap\n"
+    assert [args for op, args in node.asked if op == "explain"] == [
+        {"frame": FRAME.hex(), "vni": 42},
+        {"datagram": vxlan(42, FRAME).hex(), "src": "192.0.2.2", "tos": 0},
+    ]
+
+
+def test_what_is_decided_otherwise_is_found(capture: Callable[[Capture], str]) -> None:
+    made = Capture().put(carried(FRAME), comment="dropped UNKNOWN_REMOTE (vni 42): stranger")
+    made.put(carried(FRAME), comment="decap vni 42 <- 192.0.2.2")
+    path = capture(made)
+    with fake_node(explain=lambda _: explained()) as node:
+        result = run("replay", path, "-n", node.name, "--changed")
+        told = run("replay", path, "-n", node.name, "--json", "-c", "1").stdout
+    (line,) = result.stdout.splitlines()
+    assert line.endswith("(then: dropped UNKNOWN_REMOTE (vni 42): stranger)")
+    assert result.stderr == "2 decap, 1 otherwise than when they were captured\n"
+    answer = json.loads(told)
+    assert (answer["number"], answer["changed"], answer["verdict"]) == (1, True, "decap")
+    assert answer["captured"] == "dropped UNKNOWN_REMOTE (vni 42): stranger"
+
+
+def test_what_a_node_does_not_judge_is_counted(capture: Callable[[Capture], str]) -> None:
+    made = Capture().put(FRAME, tap=True).put(FRAME[:20], tap=True, length=60)
+    made.put(b"\x45" + bytes(30)).put(b"", tap=True)
+    path = capture(made)
+    with fake_node(explain=refusal("segment 42 is not here", "not_found")) as node:
+        result = run("replay", path, "-n", node.name)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "4 not judged\n")
+
+
+def test_a_node_that_does_not_run_is_one_line(capture: Callable[[Capture], str]) -> None:
+    assert "no node named gone runs" in complaint(
+        run("replay", capture(Capture()), "-n", "gone"), 3
+    )
+
+
+def test_a_capture_that_is_cut_is_judged_up_to_there(capture: Callable[[Capture], str]) -> None:
+    path = capture(Capture().put(carried(FRAME)).put(carried(FRAME)))
+    Path(path).write_bytes(Path(path).read_bytes()[:-9])
+    with fake_node(explain=lambda _: explained()) as node:
+        result = run("replay", path, "-n", node.name)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)
+    assert result.stderr.count("\n") == 1
+
+
 # -- what goes wrong -----------------------------------------------------------------
 
 
@@ -160,7 +233,9 @@ def test_what_is_no_capture_is_one_line(tmp_path: Path, content: bytes, said: st
     ("args", "said"),
     [
         (("--into", "x", "--at", "y"), "two places"),
-        ((), "where to: add `--into IFACE`"),
+        ((), "where to: `--into IFACE`"),
+        (("-n", "lab", "--into", "x"), "where to: "),
+        (("--into", "x", "--changed"), "--changed goes with -n"),
         (("--speed", "-1"), "speed"),
         (("--count", "0"), "count"),
         (("--vni", "99999999"), "vni"),

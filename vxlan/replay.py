@@ -1,4 +1,4 @@
-"""The frames of a capture, to be sent once more.
+"""The frames of a capture, to be sent or judged once more.
 
 Theory of operation
 ===================
@@ -22,8 +22,11 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 from typing import NamedTuple
 
+from vxlan.engine import Datagram
+from vxlan.fdb import Remote
 from vxlan.pcap_read import ETHERNET, RAW_IP, Packet
 from vxlan.wire import (
     ETH_HLEN,
@@ -84,30 +87,33 @@ class Replay:
 
     def _inside(self, packet: Packet) -> tuple[int, bytes] | None:
         """VNI and frame of a datagram to the VXLAN port."""
-        data, link = packet.data, packet.interface.linktype
-        if link not in (ETHERNET, RAW_IP) or (link == ETHERNET and len(data) < ETH_HLEN):
+        datagram = datagram_in(packet, self._dstport)
+        header = parse_vxlan(datagram.payload) if datagram else None
+        if datagram is None or header is None or not header.valid:
             return None
-        at = ethertype_at(data)[1] if link == ETHERNET else 0
-        payload = udp_payload(data[at:], self._dstport)
-        header = parse_vxlan(payload)
-        if header is None or not header.valid:
-            return None
-        return header.vni, payload[VXLAN_HLEN:]
+        return header.vni, datagram.payload[VXLAN_HLEN:]
 
 
-def udp_payload(packet: bytes, port: int) -> bytes:
-    """What an unfragmented UDP packet to a port carries; empty for everything else."""
-    if len(packet) >= IPV4_HLEN and packet[0] >> 4 == 4:
-        fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
-        protocol, at = 0 if fragment else packet[9], (packet[0] & 0x0F) * 4
-    elif len(packet) >= IPV6_HLEN and packet[0] >> 4 == 6:
-        protocol, at = packet[6], IPV6_HLEN
+def datagram_in(packet: Packet, port: int) -> Datagram | None:
+    """The unfragmented UDP datagram to a port that a captured packet is, as received."""
+    data, link = packet.data, packet.interface.linktype
+    if link not in (ETHERNET, RAW_IP) or (link == ETHERNET and len(data) < ETH_HLEN):
+        return None
+    ip = data[ethertype_at(data)[1] :] if link == ETHERNET else data
+    if len(ip) >= IPV4_HLEN and ip[0] >> 4 == 4:
+        fragment = int.from_bytes(ip[6:8], "big") & 0x3FFF
+        protocol, at = 0 if fragment else ip[9], (ip[0] & 0x0F) * 4
+        source, tos = ip[12:16], ip[1]
+    elif len(ip) >= IPV6_HLEN and ip[0] >> 4 == 6:
+        protocol, at = ip[6], IPV6_HLEN
+        source, tos = ip[8:24], (ip[0] << 4 | ip[1] >> 4) & 0xFF
     else:
-        return b""
-    udp = packet[at:]
+        return None
+    udp = ip[at:]
     if protocol != IPPROTO_UDP or int.from_bytes(udp[2:4], "big") != port:
-        return b""
-    return udp[UDP_HLEN : int.from_bytes(udp[4:6], "big")]
+        return None
+    remote = Remote(str(ip_address(source)), int.from_bytes(udp[0:2], "big"))
+    return Datagram(remote, udp[UDP_HLEN : int.from_bytes(udp[4:6], "big")], tos=tos)
 
 
 class Sent(NamedTuple):

@@ -49,6 +49,22 @@ def test_frames_go_through_a_tap_as_from_a_container(shared_pair: Pair, tmp_path
     assert sending.returncode == 0
 
 
+def test_a_node_judges_what_it_captured(shared_pair: Pair, tmp_path: Path) -> None:
+    path, node = tmp_path / "c.pcapng", shared_pair.node
+    assert ping(shared_pair.c1, shared_pair.c2.address).received == 1
+    command = [sys.executable, "-m", "vxlan", "capture", node.name, "-w", str(path), "-c", "8"]
+    with subprocess.Popen(
+        [*command, "--ip", shared_pair.c2.address], stderr=subprocess.PIPE
+    ) as one:
+        while one.poll() is None:
+            ping(shared_pair.c1, shared_pair.c2.address, timeout=0.2)
+    assert run("replay", str(path), "-n", node.name, "--changed").stdout == ""
+    node.call("remote.del", dst=shared_pair.b.address)
+    changed = run("replay", str(path), "-n", node.name, "--changed", "--json").stdout.splitlines()
+    reasons = {json.loads(line)["reason"] for line in changed}
+    assert reasons == {"NO_TX_TARGET", "UNKNOWN_REMOTE"}
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
     folder = tmp_path_factory.mktemp("labs")

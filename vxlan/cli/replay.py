@@ -1,4 +1,4 @@
-"""`pyvxlan replay`: the frames of a capture, sent once more."""
+"""`pyvxlan replay`: the frames of a capture, sent or judged once more."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 import click
 
-from vxlan.cli import output
+from vxlan.cli import output, session
 from vxlan.cli.errors import FAILED, Failure
-from vxlan.cli.options import json_option
+from vxlan.cli.options import json_option, node_option
 
 
 @click.command()
@@ -29,23 +29,31 @@ from vxlan.cli.options import json_option
 @click.option("--vni", type=click.IntRange(0, 0xFFFFFF), metavar="N", help="Only this segment.")
 @click.option("-c", "--count", type=click.IntRange(min=1), metavar="N", help="The first N only.")
 @click.option("--dstport", type=click.IntRange(1, 65535), metavar="P", help="The VXLAN port; 4789.")
+@click.option("--changed", is_flag=True, help="With -n: only what is decided otherwise now.")
+@node_option
 @json_option
 def replay(path: str, into: str | None, at: str | None, as_json: bool, **said: Any) -> int:
-    """Send the frames of a capture again.
+    """Send the frames of a capture again, or ask a node what it would do with them now.
 
     Of what `pyvxlan capture` wrote, that is what came in; of a datagram to the VXLAN port,
     the frame inside.
 
     \b
+    pyvxlan replay office.pcapng -n office       what would become of each now; nothing is sent
     pyvxlan replay office.pcapng --into vxlan42  as if containers sent it
     pyvxlan replay office.pcapng --at c1         from a container of a lab
     """
     if into and at:
         raise click.UsageError("--into and --at are two places", click.get_current_context())
-    if not into and not at:
-        text = "where to: add `--into IFACE`, or `--at PLACE` of a lab"
+    node, changed = said["node"], said["changed"]
+    if bool(node) == bool(into or at):
+        text = "where to: `--into IFACE`, `--at PLACE` of a lab, or `-n NAME` to have it judged"
         raise click.UsageError(text, click.get_current_context())
+    if changed and not node:
+        raise click.UsageError("--changed goes with -n NAME", click.get_current_context())
     with _readable(path) as stream:
+        if node:
+            return _judge(stream, as_json, said)
         return _send(stream, into, at, as_json, said)
 
 
@@ -122,3 +130,24 @@ def _told(sent: int, refused: Counter[str], skipped: Counter[str]) -> str:
     parts += [f"{count} refused ({why})" for why, count in refused.items()]
     parts += [f"{count} left out ({why})" for why, count in skipped.items()]
     return ", ".join(parts)
+
+
+# -- judging -----------------------------------------------------------------------------
+
+
+def _judge(stream: BinaryIO, as_json: bool, said: dict[str, Any]) -> int:
+    """One line for each packet that came in; how many were judged how, at the end."""
+    from vxlan.cli.replay_judge import Judge, line
+    from vxlan.pcap_read import packets
+
+    judge = Judge(session.choose(said["node"]), said["dstport"], said["vni"])
+    for answer in _first(judge.answers(packets(stream)), said["count"]):
+        if said["changed"] and not answer["changed"]:
+            continue
+        if as_json:
+            output.emit_json_line(answer)
+        else:
+            click.echo(line(answer))
+    if not as_json:
+        output.note(judge.told())
+    return 0
