@@ -25,9 +25,9 @@ BARE = HostView("bare", ("192.0.2.3",), "switch", "none", None, ())
 @pytest.fixture
 def actions() -> Actions:
     scene = Scene(
-        "test", "A test", ("switch",), (A, B, BARE), (C1, C2, SIX), (), (), cast(Any, None), {}
+        "test", "A test", ("switch",), (A, B, BARE), (C1, C2, SIX), (), {}, cast(Any, None), {}
     )
-    return Actions(scene, Feed())
+    return Actions(lambda: scene, Feed())
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {

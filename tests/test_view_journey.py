@@ -53,7 +53,7 @@ SCENE = Scene(
         for number, host, mac in ((1, "a", C1), (2, "b", C2), (3, "c", C3))
     ),
     (),
-    tuple(STOPS.values()),
+    {},
     cast(Any, None),
     {C1: "c1", C2: "c2", C3: "c3", "02:00:00:00:00:0a": "a", "02:00:00:00:00:0b": "b"},
 )

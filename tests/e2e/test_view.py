@@ -9,20 +9,21 @@ import signal
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from tests.browser import MISSING, Browser
 from tests.clirun import complaint, process, run
-from tests.topologies import PAIR
+from tests.topologies import PAIR, ROUTED
 from vxlan import netdev, netns
-from vxlan.lab import RunningLab, manage, store
+from vxlan.lab import RunningLab, manage, store, wait_until
 from vxlan.lab.view import EXAMPLE, PageServer, show
+from vxlan.lab.view.feed import Reader
 
 pytestmark = pytest.mark.namespaces
 
@@ -36,6 +37,7 @@ new MutationObserver(() => {
         window.wrapped.add(token.textContent);
 }).observe(document.getElementById("stage"), {subtree: true, attributes: true});
 """
+C1_TO_C2 = {"from": "c1", "to": "c2"}
 LIVE = "document.getElementById('link').textContent === 'live' && page_is_drawn()"
 DRAWN = "window.page_is_drawn = () => document.querySelectorAll('#stage .vtep').length === 3;"
 
@@ -74,6 +76,7 @@ def world(shown: World) -> World:
     shown.browser.js("document.getElementsByName('speed')[2].value = 40")
     shown.browser.press("3", "f")
     shown.browser.wait("document.getElementById('note').innerText.includes('forgotten')")
+    shown.browser.press("n")
     shown.browser.js(RECORD)
     return shown
 
@@ -142,7 +145,7 @@ def test_headers_unfold_while_it_is_wrapped(world: World) -> None:
 def test_the_whole_page_obeys_the_keyboard(world: World) -> None:
     browser = world.browser
     browser.press(" ", "p")
-    browser.wait("document.getElementById('waiting').textContent.startsWith('4')")
+    browser.wait("parseInt(document.getElementById('waiting').textContent) >= 4")
     assert browser.js("return window.said.length") == 0
     browser.press("Right")
     heard(browser, "c1 sends 42 bytes to everybody.")
@@ -160,6 +163,7 @@ def test_the_whole_page_obeys_the_keyboard(world: World) -> None:
     browser.wait("document.getElementById('waiting').textContent === ''")
     browser.press("Tab")
     assert browser.js("return document.activeElement !== document.body")
+    assert browser.complaints() == []
 
 
 def test_a_flapped_mac_moves_and_comes_back(world: World) -> None:
@@ -195,7 +199,7 @@ def test_a_narrow_wire_is_drawn_and_what_is_lost_is_told(world: World) -> None:
     browser.press("s")
     browser.wait("document.querySelector('.wire.narrow')")
     assert netdev.link("b", switch).mtu == 1400
-    browser.wait("document.getElementById('fdb-a').innerText.includes('MTU 1350')", 30)
+    browser.wait("!document.getElementById('fdb-a').innerText.includes('MTU 1450')", 30)
     browser.js("document.querySelector('#ping [name=size]').value = '1400'")
     browser.press("p")
     browser.wait("document.getElementById('fdb-a').innerText.includes('PKT_TOO_BIG')")
@@ -238,6 +242,61 @@ def test_a_page_of_another_origin_can_do_nothing(world: World) -> None:
     open_page(world.browser, world.server.url)
     world.browser.press("f")
     world.browser.wait("document.getElementById('note').innerText.includes('forgotten')")
+
+
+# -- without a browser ---------------------------------------------------------------------
+
+
+def heard_by(reader: Reader, kind: str, wanted: Callable[[Any], bool]) -> Any:
+    """The first message of a kind that is wanted."""
+
+    def first() -> Any:
+        while text := reader.take(0.05):
+            head, _, data = text.partition("\ndata: ")
+            if head == f"event: {kind}" and wanted(body := json.loads(data)):
+                return body
+        return None
+
+    return wait_until(first, 20.0, f"a message about {kind}")
+
+
+def way_of(body: Any) -> list[str]:
+    return [f"{step['stop']} {step['dir']}" for step in body["steps"]]
+
+
+def test_a_packet_is_followed_through_a_router(labs: Path) -> None:
+    path = labs / "routed.toml"
+    path.write_text(ROUTED)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    with show(lab, port=0) as server:
+        reader = server.feed.join()
+        scene = heard_by(reader, "scene", lambda body: True)
+        assert scene["networks"] == ["switch", "far"]
+        wait_until(lambda: b"answer after" in click(server.url, "ping", **C1_TO_C2), 20.0, "a ping")
+        seen = heard_by(reader, "packet", lambda body: body["word"] == "ping" and body["steps"])
+    assert way_of(seen) == [
+        "c1/eth0 out", "a/vxlan42 out", "a/eth0 out", "r/eth0 in", "r/eth1 out",
+        "b/eth0 in", "b/vxlan42 in", "c2/eth0 in",
+    ]  # fmt: skip
+
+
+def test_a_node_that_comes_back_is_seen_again_with_what_it_has_now(labs: Path) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    with show(lab, port=0) as server:
+        reader = server.feed.join()
+        node = lab.hosts["a"].node
+        node.config_path.write_text(node.config_path.read_text().replace('"vxlan42"', '"other42"'))
+        node.call("down")
+        wait_until(lambda: node.pid is None, 10.0, "the node to end")
+        lab.restart_nodes()
+        heard_by(reader, "scene", lambda body: body["stops"].get("a/other42") == "tap")
+        wait_until(lambda: b"answer after" in click(server.url, "ping", **C1_TO_C2), 20.0, "a ping")
+        seen = heard_by(
+            reader, "packet", lambda body: body["word"] == "ping" and len(body["steps"]) == 6
+        )
+    assert way_of(seen)[1] == "a/other42 out"
 
 
 # -- the command ---------------------------------------------------------------------------

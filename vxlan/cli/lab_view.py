@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ def view(name: str | None, port: int) -> None:
     Serves a page on 127.0.0.1 until Ctrl-C, and prints its address.  Where no lab is
     up, three hosts are made for it, and removed at the end.
     """
+    from vxlan.lab import store
     from vxlan.lab.view import show
 
     for number in _ENDING:
@@ -42,7 +43,9 @@ def view(name: str | None, port: int) -> None:
         click.echo(server.url)
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            while lab.name in store.names():
+                time.sleep(1.0)
+            output.note(f"lab {lab.name} was taken down")
         for number in _ENDING:  # what was made is removed undisturbed
             signal.signal(number, signal.SIG_IGN)
 

@@ -4,6 +4,7 @@
     identity   the same packet at two interfaces
     journey    sightings become journeys
     story      a journey in words and layers
+    lookout    look at one stop
     watch      look at the lab, tell the feed
     feed       messages to every open page
     actions    what a click does
@@ -39,10 +40,10 @@ def show(lab: RunningLab, port: int) -> Iterator[PageServer]:
 
     `port` 0 takes any that is free.  Raises LabError if the port is taken.
     """
-    feed, scene = Feed(), scene_of(lab)
-    actions = Actions(scene, feed)
+    feed = Feed()
+    watcher = Watcher(scene_of(lab), feed)
+    actions = Actions(lambda: watcher.scene, feed)
     server = PageServer(feed, actions.do, port)
-    watcher = Watcher(scene, feed)
     watcher.start()
     server.start()
     try:

@@ -31,10 +31,10 @@ _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 
 
 class Actions:
-    """The actions of one lab, one at a time."""
+    """The actions of one lab, one at a time; `scene` is asked for the lab as it is."""
 
-    def __init__(self, scene: Scene, feed: Feed) -> None:
-        self._scene, self._feed = scene, feed
+    def __init__(self, scene: Callable[[], Scene], feed: Feed) -> None:
+        self._now, self._feed = scene, feed
         self._lock = threading.Lock()
         self._widths: dict[str, int] = {}
         self._known: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -43,6 +43,10 @@ class Actions:
             "flap": self.flap,
             "shrink": self.shrink,
         }
+
+    @property
+    def _scene(self) -> Scene:
+        return self._now()
 
     def do(self, action: str, said: dict[str, Any]) -> str:
         """Do one by its name; what came of it, in a sentence.  Raises LabError."""
@@ -69,7 +73,7 @@ class Actions:
             raise LabError(f"{to.name} cannot ping itself over the overlay: choose another")
         size = _number(said.get("size", 56), 0, LARGEST, "size")
         address = _common_address(source, to)
-        namespace = self._scene.namespace(source.name)
+        namespace = self._scene.places[source.name]
         (rtt,) = ping(namespace, address, size=size, timeout=1.5).rtts
         if rtt is None:
             return f"{source.name} pinged {to.name} with {size} bytes: no answer."
@@ -83,11 +87,11 @@ class Actions:
             else:
                 self._forget_kernel(host)
         for container in self._scene.containers:
-            netdev.flush_neighbours(LINK, self._scene.namespace(container.name).name)
+            netdev.flush_neighbours(LINK, self._scene.places[container.name].name)
         return "Everything learned is forgotten: in each FDB, and in each container's ARP table."
 
     def _forget_kernel(self, host: HostView) -> None:
-        netns = self._scene.namespace(host.name).name
+        netns = self._scene.places[host.name].name
         for segment in host.segments:
             for entry in netdev.fdb(segment.tap, netns):
                 if entry.dst and not entry.permanent and entry.mac != wire.ZERO_MAC:
@@ -100,7 +104,7 @@ class Actions:
         if host.name == station.host:
             raise LabError(f"{station.name} is on {host.name}: choose another host")
         owner, link = self._beside(station, host)
-        with self._scene.namespace(owner).socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        with self._scene.places[owner].socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind((link, 0))
             sender.send(_announcement(station))
         return (

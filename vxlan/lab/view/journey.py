@@ -143,11 +143,16 @@ def _leads(earlier: Step, step: Step) -> bool:
     return earlier.stop.owner == step.stop.owner or step.rank == 7
 
 
+def _order(one: Sighting) -> tuple[float, int]:
+    """By time; what one kernel does with a packet in one go has one time."""
+    return one.when, _RANKS[one.stop.kind, one.direction]
+
+
 class Journeys:
-    """All that are under way.  Not for several threads."""
+    """All that are under way.  `ports` are those of the VTEPs.  Not for several threads."""
 
     def __init__(self, ports: Container[int] = (wire.DSTPORT,)) -> None:
-        self._ports = ports
+        self.ports = ports
         self._known: OrderedDict[int, Journey] = OrderedDict()
         self._numbers = 0
         self._fresh = Counter[bool]()
@@ -157,7 +162,7 @@ class Journeys:
         """Take sightings in, in the order of their time; the journeys that grew, oldest first."""
         grown: dict[int, Journey] = {}
         self._fresh.clear()
-        for sighting in sorted(sightings, key=lambda one: one.when):
+        for sighting in sorted(sightings, key=_order):
             journey = self._add(sighting)
             if journey is not None:
                 grown[journey.number] = journey
@@ -197,7 +202,7 @@ class Journeys:
         """Outer headers, identity, and whether it belongs to the overlay."""
         if sighting.stop.kind in ("station", "tap"):
             return None, identity(sighting.frame), True
-        outer = outer_of(sighting.frame, self._ports)
+        outer = outer_of(sighting.frame, self.ports)
         inner = outer.inner if outer else None
         if inner is not None:
             return outer, identity(inner), True

@@ -14,7 +14,7 @@ is "a", and the stop at its link "a/eth0".  A kernel's vxlan device is a stop li
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_interface
 from typing import Any, Literal
 
@@ -101,14 +101,35 @@ class Scene:
     hosts: tuple[HostView, ...]
     containers: tuple[ContainerView, ...]
     routers: tuple[RouterView, ...]
-    stops: tuple[Stop, ...]
+    places: Mapping[str, Namespace]
+    """The namespaces of hosts, containers and routers."""
     switch: Namespace
     macs: Mapping[str, str]
     """Who has a MAC: a container, host or router."""
 
-    def namespace(self, owner: str) -> Namespace:
-        """The namespace of a host, container or router.  Raises KeyError."""
-        return {stop.owner: stop.namespace for stop in self.stops}[owner]
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """Where packets are seen."""
+        return tuple(
+            Stop(owner, interface, kind, self.places[owner])
+            for owner, interface, kind in self._interfaces()
+        )
+
+    def _interfaces(self) -> Iterator[tuple[str, str, Kind]]:
+        for container in self.containers:
+            yield container.name, LINK, "station"
+        for host in self.hosts:
+            for segment in host.segments:
+                yield host.name, segment.tap, "tap"
+            yield host.name, LINK, "underlay"
+        for router in self.routers:
+            for link in router.links:
+                yield router.name, link, "router"
+
+    def with_host(self, changed: HostView) -> Scene:
+        """The same lab, where one host has other segments or another port."""
+        hosts = (changed if host.name == changed.name else host for host in self.hosts)
+        return replace(self, hosts=tuple(hosts))
 
     @property
     def ports(self) -> frozenset[int]:
@@ -130,34 +151,28 @@ class Scene:
 
 
 def scene_of(lab: RunningLab) -> Scene:
-    """Look at a lab that is up; what is added to it later is not seen."""
-    hosts, containers = tuple(lab.hosts.values()), tuple(lab.containers.values())
+    """Look at a lab that is up.
+
+    Of its nodes this is what they had at first; vxlan/lab/view/watch.py sees what they
+    have now.
+    """
     router = _router(lab)
-    stops = [Stop(one.short, LINK, "station", one) for one in containers]
-    stops += [stop for host in hosts for stop in _stops(host)]
-    if lab.router and router:
-        stops += [Stop(router.name, link, "router", lab.router) for link in router.links]
-    return Scene(
+    scene = Scene(
         lab.name,
         lab.title,
         (NEAR, FAR) if router else (NEAR,),
-        tuple(_host(host) for host in hosts),
-        tuple(_container(container) for container in containers),
+        tuple(_host(host) for host in lab.hosts.values()),
+        tuple(_container(container) for container in lab.containers.values()),
         (router,) if router else (),
-        tuple(stops),
+        lab.places,
         Namespace(lab.state["switch"], attach=True),
-        {_mac(stop): stop.owner for stop in stops if stop.kind != "tap"},
+        {},
     )
+    return replace(scene, macs={_mac(one): one.owner for one in scene.stops if one.kind != "tap"})
 
 
 def _mac(stop: Stop) -> str:
     return mac_text(netdev.link(stop.interface, stop.namespace.name).mac)
-
-
-def _stops(host: RunningHost) -> Iterator[Stop]:
-    for segment in host.state["segments"]:
-        yield Stop(host.short, segment["device"], "tap", host)
-    yield Stop(host.short, LINK, "underlay", host)
 
 
 def _host(host: RunningHost) -> HostView:

@@ -24,15 +24,16 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from vxlan import api, netdev, wire
 from vxlan.drop import Drop
-from vxlan.lab.sniffer import Sniffer
 from vxlan.lab.view import story
 from vxlan.lab.view.feed import Feed
 from vxlan.lab.view.journey import MOST_JOURNEYS, Journey, Journeys, Sighting
-from vxlan.lab.view.scene import HostView, Scene, SegmentView
+from vxlan.lab.view.lookout import Lookout
+from vxlan.lab.view.scene import HostView, Scene, SegmentView, Stop
 
 TICK = 0.05
 """Seconds between two looks at the sniffers."""
@@ -42,9 +43,6 @@ MOST_AT_ONCE = 32
 
 MOST_WAITING = 1024
 """Things said by nodes that wait for one look at the packets; the oldest are dropped."""
-
-BUFFER = 1 << 18
-"""Bytes that wait at one stop."""
 
 RETRY = 2.0
 """Seconds until a node that has ended is asked again."""
@@ -57,9 +55,11 @@ class Watcher:
     """All threads that look; `start`, then `stop`."""
 
     def __init__(self, scene: Scene, feed: Feed) -> None:
-        self._scene, self._feed = scene, feed
+        self.scene, self._feed = scene, feed
         self._packets = Packets(scene, feed)
-        self._tables = [Tables(host, scene, self._packets) for host in scene.hosts]
+        self._tables = [
+            Tables(host, scene.places[host.name].name, self._packets) for host in scene.hosts
+        ]
         self._ending = threading.Event()
         self._stir = threading.Event()
         self._threads = [
@@ -76,7 +76,7 @@ class Watcher:
 
     def start(self) -> None:
         """Tell the scene, then begin to look."""
-        self._feed.tell("scene", self._scene.json(), subject="scene")
+        self._feed.tell("scene", self.scene.json(), subject="scene")
         for thread in self._threads:
             thread.start()
 
@@ -95,9 +95,15 @@ class Watcher:
     def _watch_tables(self) -> None:
         while not self._ending.is_set():
             for table in self._tables:
-                table.look()
+                if table.look():
+                    self._redraw(table.host)
             self._stir.wait(PERIOD)
             self._stir.clear()
+
+    def _redraw(self, host: HostView) -> None:
+        self.scene = self.scene.with_host(host)
+        self._packets.then("scene", self.scene.json(), "scene")
+        self._packets.scene = self.scene
 
     def _watch_events(self, host: HostView) -> None:
         while not self._ending.wait(0.0):
@@ -115,11 +121,11 @@ class Packets:
 
     def __init__(self, scene: Scene, feed: Feed) -> None:
         self._feed = feed
+        self.scene = scene
+        self._lookouts: dict[Stop, Lookout] = {}
+        self._journeys = Journeys()
         self._names = story.Names(scene)
-        self._sniffers = [
-            (stop, Sniffer(stop.namespace, stop.interface, BUFFER)) for stop in scene.stops
-        ]
-        self._journeys = Journeys(scene.ports)
+        self._follow(scene)
         self._told: dict[int, tuple[int, dict[bytes, int]]] = {}
         self._skipped = 0
         self._waiting: deque[tuple[str, dict[str, Any], str | None]] = deque(maxlen=MOST_WAITING)
@@ -130,7 +136,10 @@ class Packets:
 
     def look(self) -> None:
         """Wait a tick for packets, and tell what came."""
-        select.select([sniffer for _, sniffer in self._sniffers], [], [], TICK)
+        if self._drawn is not self.scene:
+            self._follow(self.scene)
+        open_now = [one.sniffer for one in self._lookouts.values() if one.sniffer]
+        select.select(open_now, [], [], TICK)
         time.sleep(TICK / 4)  # what belongs together is here by then
         count = len(self._waiting)
         for journey in self._journeys.add(self._sightings()):
@@ -143,15 +152,24 @@ class Packets:
 
     def close(self) -> None:
         """Close the sniffers."""
-        for _, sniffer in self._sniffers:
-            sniffer.close()
+        for lookout in self._lookouts.values():
+            lookout.close()
+
+    def _follow(self, scene: Scene) -> None:
+        """Look where the stops are now."""
+        stops = set(scene.stops)
+        for stop in set(self._lookouts) - stops:
+            self._lookouts.pop(stop).close()
+        for stop in stops - set(self._lookouts):
+            self._lookouts[stop] = Lookout(stop)
+        self._journeys.ports = scene.ports
+        self._drawn = scene
 
     def _sightings(self) -> list[Sighting]:
         return [
-            Sighting(stop, captured.direction, captured.when, captured.data)
-            for stop, sniffer in self._sniffers
-            for captured in sniffer.packets(MOST_AT_ONCE)
-            if len(captured.data) >= wire.ETH_HLEN
+            sighting
+            for lookout in self._lookouts.values()
+            for sighting in lookout.sightings(MOST_AT_ONCE)
         ]
 
     def _tell(self, journey: Journey) -> None:
@@ -163,7 +181,7 @@ class Packets:
         self._feed.tell("packet", body)
 
     def _tell_skipped(self) -> None:
-        lost = self._journeys.skipped + sum(sniffer.lost for _, sniffer in self._sniffers)
+        lost = self._journeys.skipped + sum(one.lost for one in self._lookouts.values())
         if lost > self._skipped:
             self._feed.tell("skipped", {"count": lost - self._skipped})
             self._skipped = lost
@@ -172,28 +190,31 @@ class Packets:
 class Tables:
     """The FDB and the drops of one host."""
 
-    def __init__(self, host: HostView, scene: Scene, packets: Packets) -> None:
-        self._host, self._packets = host, packets
-        self._netns = next(stop.namespace.name for stop in scene.stops if stop.owner == host.name)
+    def __init__(self, host: HostView, netns: str, packets: Packets) -> None:
+        self.host, self._netns, self._packets = host, netns, packets
         self._drops: dict[str, int] | None = None
 
-    def look(self) -> None:
-        """Read them, and tell."""
+    def look(self) -> bool:
+        """Read them, and tell; whether the host has other segments than before."""
+        before = self.host
         try:
             body = self._read()
         except (api.ApiError, netdev.NetdevError, OSError, ValueError) as error:
             body = {"trouble": str(error)}
-        subject = f"vtep {self._host.name}"
-        self._packets.then("vtep", {"host": self._host.name, "time": time.time(), **body}, subject)
+        subject = f"vtep {self.host.name}"
+        self._packets.then("vtep", {"host": self.host.name, "time": time.time(), **body}, subject)
+        return self.host != before
 
     def _read(self) -> dict[str, Any]:
-        if self._host.node is not None:
-            return self._node(self._host.node)
+        if self.host.node is not None:
+            return self._node(self.host.node)
         return self._kernel()
 
     def _node(self, name: str) -> dict[str, Any]:
         shown, entries = api.call(name, "show"), api.call(name, "fdb.show")
         self._tell_drops(_drops(shown))
+        segments = (SegmentView(one["vni"], one["tap"], one["bridge"]) for one in shown["segments"])
+        self.host = replace(self.host, segments=tuple(segments), dstport=shown["vtep"]["dstport"])
         return {
             "engine": shown["engine"]["name"],
             "faults": [fault["text"] for fault in shown["faults"]],
@@ -214,14 +235,14 @@ class Tables:
 
     def _kernel(self) -> dict[str, Any]:
         return {
-            "engine": self._host.vtep,
+            "engine": self.host.vtep,
             "segments": [
                 {"vni": one.vni, "mtu": netdev.link(one.tap, self._netns).mtu, "ageing": 300.0,
                  "remotes": [], }
-                for one in self._host.segments
+                for one in self.host.segments
             ],
             "entries": [
-                entry for segment in self._host.segments for entry in self._kernel_entries(segment)
+                entry for segment in self.host.segments for entry in self._kernel_entries(segment)
             ],
         }  # fmt: skip
 
@@ -244,7 +265,7 @@ class Tables:
             return
         for reason, count in now.items():
             if count > before.get(reason, 0):
-                body = {"host": self._host.name, "reason": reason, "time": time.time()}
+                body = {"host": self.host.name, "reason": reason, "time": time.time()}
                 more = count - before.get(reason, 0)
                 self._packets.then("drop", {**body, "count": more, "meaning": _meaning(reason)})
 

@@ -45,10 +45,16 @@ export class Player {
 
   async run() {
     for (;;) {
-      this.catchUp(false);
-      const journey = this.paused && !this.steps ? null : this.waiting.shift();
-      if (journey) await this.play(journey);
-      else await this.sleep(100);
+      try {
+        this.catchUp(false);
+        const journey = this.paused && !this.steps ? null : this.waiting.shift();
+        if (journey) await this.play(journey);
+        else await this.sleep(100);
+      } catch (error) {   // one packet that cannot be played is no reason to stop
+        console.error(error);
+        this.current = null;
+        this.changed();
+      }
     }
   }
 

@@ -10,8 +10,10 @@ export class Tables {
     this.addresses = new Map(scene.hosts.flatMap(host => host.addresses.map(address => [address, host.name])));
     this.root = document.getElementById("vteps");
     this.root.replaceChildren(...scene.hosts.map(host => this.card(host)));
-    setInterval(() => this.draw(), 500);
+    this.timer = setInterval(() => this.draw(), 500);
   }
+
+  stop() { clearInterval(this.timer); }
 
   card(host) {
     const made = document.createElement("section");
@@ -28,7 +30,9 @@ export class Tables {
   // The whole table as it was read; what came or went since is marked.
   snapshot(body) {
     const host = this.hosts.get(body.host);
-    if (!host || !body.entries) return;
+    if (!host) return;
+    host.trouble = body.trouble ?? "";
+    if (!body.entries) { this.draw(); return; }
     host.engine = body.engine; host.segments = body.segments; host.faults = body.faults; host.offset = Date.now() / 1000 - body.time;
     const now = new Set();
     for (const entry of body.entries) {
@@ -80,7 +84,7 @@ export class Tables {
     card.querySelector("table").hidden = !host.entries.size;
     const remotes = [...new Set(host.segments.flatMap(one => one.remotes.map(remote => this.addresses.get(remote.address) ?? remote.address)))];
     card.querySelector(".empty").textContent = remotes.length ? `${host.entries.size ? "all else" : "empty: everything"} goes to ${remotes.join(", ")}` : "";
-    card.querySelector(".faults").textContent = (host.faults ?? []).map(text => `⚠ fault: ${text}`).join("; ");
+    card.querySelector(".faults").textContent = [...(host.faults ?? []).map(text => `⚠ fault: ${text}`), host.trouble && `⚠ ${host.trouble}`].filter(Boolean).join("; ");
     card.querySelector(".drops").textContent = [...host.drops].map(([reason, {count, meaning}]) => `✕ dropped ${count}: ${reason} (${meaning})`).join("; ");
   }
 

@@ -88,8 +88,11 @@ class Page {
     document.title = `${scene.name} – pyvxlan lab`;
     byId("lab-name").textContent = scene.name;
     byId("lab-name").title = scene.title;
+    this.player.skip();
     this.stage.draw(scene);
+    this.tables?.stop();
     this.tables = new Tables(scene);
+    for (const {host, mtu, full} of this.wires.values()) this.stage.narrow(host, mtu, full);
     options("containers", scene.containers.map(one => one.name));
     options("hosts", scene.hosts.map(one => one.name));
   }
