@@ -5,15 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
+from dockerhosts import DockerHost, docker_hosts
 
 from vxlan import netdev
 from vxlan.lab import Host, Node, ping, segment, wait_until
-
-if TYPE_CHECKING:
-    from dockerhosts import DockerHost
 
 pytestmark = pytest.mark.namespaces
 
@@ -54,8 +51,7 @@ class Overlay:
 
 @pytest.fixture(scope="module")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlay]:
-    dockers = pytest.importorskip("dockerhosts", reason="needs the hosts of the Docker tests")
-    with dockers.docker_hosts(tmp_path_factory.mktemp("docker"), legacy=False) as made:
+    with docker_hosts(tmp_path_factory.mktemp("docker"), legacy=False) as made:
         manager, worker = made
         manager.docker("swarm", "init", "--advertise-addr", manager.host.address)
         token = manager.docker("swarm", "join-token", "-q", "worker")
