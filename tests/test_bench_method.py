@@ -91,6 +91,13 @@ def test_only_the_work_of_others_is_a_disturbance() -> None:
     used = noise.between(before, after, ours={1})
     assert used == noise.Use(elapsed=2.0, busy=3.0, steal=0.5, others=0.75)
     assert used.disturbance == pytest.approx(1.25 / (2 * noise.CORES))
+    assert used.stolen == pytest.approx(0.5 / (2 * noise.CORES))
+
+
+def test_the_frequency_is_the_mean_of_the_cores() -> None:
+    text = "cpu MHz\t\t: 2000.0\nflags\t: a\n\ncpu MHz\t\t: 3000.0\n"
+    assert noise.frequency(text) == 2500.0
+    assert noise.frequency("BogoMIPS : 50\n") == 0.0
 
 
 def test_cpu_of_this_process_grows_with_its_work() -> None:

@@ -45,6 +45,15 @@ def test_ratios_are_of_one_round_even_if_another_failed() -> None:
     assert row["ratios"] == [0.5, 0.5, 0.5]
 
 
+def test_a_row_says_what_the_machine_did_meanwhile() -> None:
+    made = Results(Settings(("none",), ("rr",), (WIRE,)))
+    for others, stolen, mhz in ((0.1, 0.02, 2000.0), (0.3, 0.04, 2400.0), (0.2, 0.03, 3000.0)):
+        sample = Sample({"rr-p50": 9.0}, others, stolen, mhz)
+        made.take(Key(WIRE, "none", "rr"), sample)
+    row = only(made, "none")
+    assert (row["others"], row["steal"], row["mhz"]) == (0.2, 0.03, 2400.0)
+
+
 def test_without_the_kernel_there_is_no_ratio() -> None:
     row = only(results(python=[1.0, 1.0, 1.1]), "python")
     assert row["ratio_to_kernel"] is None

@@ -49,6 +49,8 @@ class Sample:
 
     figures: dict[str, float]
     disturbance: float = 0.0
+    stolen: float = 0.0
+    mhz: float = 0.0
     detail: dict[str, Any] = field(default_factory=dict)
 
 
@@ -221,7 +223,7 @@ def measure(
     sample = test.run(source, sink, seconds)
     spent = noise.cpu_of(vteps) - spent
     used = noise.between(before, noise.read(), ours)
-    sample.disturbance = used.disturbance
+    sample.disturbance, sample.stolen, sample.mhz = used.disturbance, used.stolen, noise.mhz()
     if test.name == "tcp-1":
         gigabytes = sample.detail["bytes"] / 1e9
         sample.figures["cpu-all"] = max(used.busy - used.others, 0.0) / gigabytes

@@ -45,7 +45,15 @@ class Use:
     @property
     def disturbance(self) -> float:
         """The part of the machine that was not ours to use, 0 to 1."""
-        return (self.steal + self.others) / (self.elapsed * CORES) if self.elapsed else 0.0
+        return self._part(self.steal + self.others)
+
+    @property
+    def stolen(self) -> float:
+        """The part that the hypervisor gave to somebody else, 0 to 1."""
+        return self._part(self.steal)
+
+    def _part(self, seconds: float) -> float:
+        return seconds / (self.elapsed * CORES) if self.elapsed else 0.0
 
 
 def read() -> Reading:
@@ -126,6 +134,18 @@ def _cpu_field(label: str) -> str:
         if name.strip() == label:
             return value.strip()
     return ""
+
+
+def frequency(cpuinfo: str) -> float:
+    """MHz from the text of /proc/cpuinfo, mean of all cores; 0 where it does not say."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    found = [float(value) for name, _, value in lines if name.strip() == "cpu MHz"]
+    return sum(found) / len(found) if found else 0.0
+
+
+def mhz() -> float:
+    """How fast the cores run now, in MHz; 0 where the kernel does not say."""
+    return frequency(Path("/proc/cpuinfo").read_text())
 
 
 def _governor() -> str:

@@ -7,6 +7,9 @@
                                null where there is nothing to divide by, and for a loss
     ratio_low, ratio_high      the middle half of these ratios
     rounds, ratios             the values themselves
+    others, steal              parts of the machine, 0 to 1, median of the rounds: what was not ours
+                               to use, and what the hypervisor took of that
+    mhz                        how fast the cores ran behind each sample; 0 where that is not told
     verdict                    "ok", "too noisy", "failed", "cannot run"
     why                        for the last two
 
@@ -88,6 +91,8 @@ def _row(
         "rounds": values,
         "ratios": compared,
         "others": median(disturbed),
+        "steal": median(sample.stolen for sample in samples if sample),
+        "mhz": median(sample.mhz for sample in samples if sample),
         "verdict": verdict,
         "why": why,
     }
@@ -111,7 +116,10 @@ def _head(kind: Kind, overlay: str, test: str | None, figure: Figure | None) -> 
 
 
 _NOTHING = dict.fromkeys(
-    ("median", "low", "high", "ratio_to_kernel", "ratio_low", "ratio_high", "others")
+    (
+        *("median", "low", "high", "ratio_to_kernel", "ratio_low", "ratio_high"),
+        *("others", "steal", "mhz"),
+    )
 )
 
 
