@@ -118,7 +118,7 @@ class Page {
     if (body.event === "learned") this.aside("learn", `${body.host} learns: ${name} is behind ${where}.`);
     else if (body.event === "moved") this.aside("learn", `${body.host} believes that ${name} moved: it is behind ${where} now.`);
     else if (body.event === "aged") this.happened(`${body.host} forgets ${name}: it was silent too long.`);
-    else if (body.event === "path_mtu") this.aside("learn", `${body.host} finds the path to ${where}: ${body.detail}.`);
+    else if (body.event === "path_mtu") this.happened(`${body.host} finds the path to ${where}: ${body.detail}.`);
     else if (body.event === "mtu_changed") this.happened(`${body.host}: overlay MTU: ${body.detail}`);
     else if (["remote_down", "conflict", "fault", "tap_lost", "tap_back"].includes(body.event))
       this.happened([body.host, body.event.replace("_", " "), where, body.detail].filter(Boolean).join(": "));
@@ -167,7 +167,7 @@ class Page {
 
   aside(kind, text) {
     const say = byId("say");
-    if (say.children.length === 3) say.firstChild.remove();
+    while (say.children.length >= 3) say.firstElementChild.remove();
     say.append(line(kind, text));
     this.live(text);
   }
