@@ -33,11 +33,11 @@ UP_FLAGS = {
 COMMANDS = [
     ["up"], ["down"], ["reload"], ["show"], ["monitor"], ["doctor"], ["fdb"], ["remote"],
     ["fdb", "show"], ["fdb", "add"], ["fdb", "replace"], ["fdb", "del"], ["fdb", "flush"],
-    ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"],
+    ["fdb", "why"], ["remote", "show"], ["remote", "add"], ["remote", "del"], ["explain"],
     ["station"], ["station", "show"], ["station", "add"], ["station", "del"],
     ["lab"], ["lab", "up"], ["lab", "down"], ["lab", "status"], ["lab", "graph"],
     ["lab", "ping"], ["lab", "pingall"], ["lab", "enter"], ["lab", "exec"], ["lab", "capture"],
-    ["lab", "lessons"], ["lab", "lesson"], ["lab", "check"],
+    ["lab", "lessons"], ["lab", "lesson"], ["lab", "check"], ["lab", "explain"],
     ["capture"], ["replay"],
 ]  # fmt: skip
 

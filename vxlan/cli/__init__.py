@@ -18,6 +18,7 @@ from vxlan.cli import (
     capture,
     docker,
     doctor,
+    explain,
     fault,
     fdb,
     lab_group,
@@ -46,6 +47,7 @@ def cli() -> None:
     pyvxlan up NAME            run /etc/pyvxlan/NAME.toml
     pyvxlan show               what runs, and what was dropped and why
     pyvxlan capture --drops    packets as they come, and what was decided about each
+    pyvxlan explain            what becomes of one packet, and why
     pyvxlan doctor             what this host lacks, and what to do about it
     pyvxlan bench --quick      how fast overlays are on this host
     pyvxlan lab up FILE        hosts and overlays on this machine, to learn and to try
@@ -60,6 +62,7 @@ for _command in (
     up.reload,
     show.show,
     monitor.monitor,
+    explain.explain,
     capture.capture,
     replay.replay,
     fdb.fdb,
