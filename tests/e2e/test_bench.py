@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from vxlan import netns
-from vxlan.lab import Lab, segment
+from vxlan.lab import Host, Lab, segment
 from vxlan.lab.noderun import Node
 
 pytestmark = pytest.mark.namespaces
@@ -83,10 +83,17 @@ def test_an_unknown_overlay_is_wrong_usage() -> None:
 # -- between two hosts, each with a node of its own -----------------------------------------
 
 
+class Pair(NamedTuple):
+    """A host, and the node that runs there."""
+
+    host: Host
+    node: Node
+
+
 @pytest.fixture
-def two_hosts() -> Iterator[tuple[Node, Node]]:
+def two_hosts() -> Iterator[tuple[Pair, Pair]]:
     with Lab("pair") as lab:
-        nodes = []
+        pairs = []
         for number in (1, 2):
             host = lab.host(f"h{number}", f"192.0.2.{number}/24")
             folder = lab.directory / host.name
@@ -95,17 +102,17 @@ def two_hosts() -> Iterator[tuple[Node, Node]]:
             overlay = {"address": [f"10.42.0.{number}/24"], "tap": "vxlan42"}
             node.configure([{**segment(42, f"192.0.2.{3 - number}"), **overlay}], LOCAL[number])
             lab.nodes.append(node)
-            nodes.append(node)
-        lab.start(*nodes)
-        yield nodes[0], nodes[1]
+            pairs.append(Pair(host, node))
+        lab.start(*lab.nodes)
+        yield pairs[0], pairs[1]
 
 
 LOCAL = {number: {"local": [f"192.0.2.{number}"], "engine": "auto"} for number in (1, 2)}
 
 
-def bench_at(node: Node, *words: str) -> subprocess.Popen[str]:
-    runtime = {"PYVXLAN_RUNTIME_DIR": str(Path(node.target).parent)}
-    started: Any = node.namespace.popen(
+def bench_at(place: Pair, *words: str) -> subprocess.Popen[str]:
+    runtime = {"PYVXLAN_RUNTIME_DIR": str(place.node.log_path.parent)}
+    started: Any = place.host.popen(
         [*BENCH, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -116,7 +123,7 @@ def bench_at(node: Node, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def served(two_hosts: tuple[Node, Node]) -> Iterator[subprocess.Popen[str]]:
+def served(two_hosts: tuple[Pair, Pair]) -> Iterator[subprocess.Popen[str]]:
     serving = bench_at(two_hosts[1], "serve")
     assert serving.stderr is not None
     try:
@@ -128,7 +135,7 @@ def served(two_hosts: tuple[Node, Node]) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.usefixtures("served")
-def test_two_hosts_measure_over_the_overlay_and_beside_it(two_hosts: tuple[Node, Node]) -> None:
+def test_two_hosts_measure_over_the_overlay_and_beside_it(two_hosts: tuple[Pair, Pair]) -> None:
     words = ("remote", "10.42.0.2", "--rounds", "1", "--seconds", "0.1", "--json")
     asking = bench_at(two_hosts[0], *words)
     out, errors = asking.communicate(timeout=60)
@@ -141,7 +148,7 @@ def test_two_hosts_measure_over_the_overlay_and_beside_it(two_hosts: tuple[Node,
 
 
 def test_ctrl_c_of_the_host_that_asks_lets_the_next_one_ask(
-    two_hosts: tuple[Node, Node], served: subprocess.Popen[str]
+    two_hosts: tuple[Pair, Pair], served: subprocess.Popen[str]
 ) -> None:
     assert served.stderr is not None
     asking = bench_at(two_hosts[0], "remote", "10.42.0.2", "--rounds", "500", "--json")
