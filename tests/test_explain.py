@@ -135,6 +135,10 @@ def test_what_the_capture_says_is_a_note_fit_for_a_terminal(tmp_path: Path) -> N
     path.write_bytes(section() + interface() + enhanced(bytes(GOOD), comment, length=len(GOOD)))
     notes = explained("--pcap", str(path), "--packet", "1")["notes"]
     assert "the capture says: dropped  [31mHDR_TRUNC " in notes
+    path.write_bytes(section() + interface() + enhanced(bytes(INNER), comment, length=len(INNER)))
+    for segment in ([], ["--vni", "42"]):
+        notes = explained("--pcap", str(path), "--packet", "1", *segment)["notes"]
+        assert any("the capture says" in note for note in notes)
 
 
 def test_a_cooked_capture_has_no_ethernet_outside(tmp_path: Path) -> None:

@@ -136,7 +136,8 @@ def alone(subject: Subject, defaults: Defaults) -> dict[str, Any]:
         return _datagram_alone(subject, subject.outer, defaults)
     if subject.frame is None or defaults.vni is None:
         return _no_vxlan(subject, defaults)
-    return _frame_alone(subject.frame, defaults.vni, defaults)
+    told = replace(defaults, notes=[*subject.notes, *defaults.notes])
+    return _frame_alone(subject.frame, defaults.vni, told)
 
 
 def _datagram_alone(subject: Subject, outer: Outer, defaults: Defaults) -> dict[str, Any]:

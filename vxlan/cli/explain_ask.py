@@ -80,7 +80,9 @@ def subject(name: str, subject: Subject, vni: int | None) -> Answer:
     if subject.outer is None:
         if subject.frame is None:
             raise Failure("this packet is neither a frame nor a datagram to the VXLAN port")
-        return node(name, vni=vni, frame=subject.frame.hex())
+        answer = node(name, vni=vni, frame=subject.frame.hex())
+        answer["notes"] = [*subject.notes, *answer["notes"]]
+        return answer
     outer, local = subject.outer, vtep(name)["local"]
     if outer.source.address in local:
         return _sent(name, subject)
