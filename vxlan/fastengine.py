@@ -8,7 +8,7 @@ Theory of operation
               |          ^
       punts, events    tables
               v          |
-           the event loop's thread           this file and vxlan/fasttables.py
+           the event loop's thread           this file, fastpackets.py, fasttables.py
 
 The workers run without the GIL and touch no Python object.  What they leave to
 Python (a frame that is too big, a probe) and what they have to tell lies in two
@@ -34,7 +34,7 @@ from vxlan import _fastpath
 from vxlan.drop import Drop
 from vxlan.engine import Datagram, OnEvents
 from vxlan.event import Event, EventKind
-from vxlan.fasttables import FastTables
+from vxlan.fastpackets import FastPackets
 from vxlan.fdb import Remote
 from vxlan.offload import vnet_header
 from vxlan.recorder import tell_sent
@@ -57,7 +57,7 @@ LOCAL_PEER = 0
 DEFAULT_TTL = 64
 
 
-class FastEngine(FastTables):
+class FastEngine(FastPackets):
     """The Engine contract (vxlan/engine.py) on compiled workers."""
 
     def __init__(

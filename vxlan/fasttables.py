@@ -5,16 +5,12 @@ Theory of operation
 
     vxlan._fastpath.Core   tables and the rules for one packet, on plain numbers
     FastTables             the tables of the Engine contract (vxlan/engine.py) over it
-
-A packet that needs no thought never comes here.  What does come, in the event loop's
-thread:
+    FastPackets            the packets that C leaves to Python (vxlan/fastpackets.py)
+    FastEngine             devices, threads and time (vxlan/fastengine.py)
 
     tables      claims have ranks, sources and shadows (vxlan/fdb.py); C keeps the
                 claim that speaks, this file keeps what only people ask for
-    punts       a frame that is too big, a probe: rare, bounded, and decided by the very
-                functions of the Python engine (vxlan/fit.py, vxlan/paths.py)
     events      numbers in a ring, turned into `Event`
-    paths       what each remote can be sent, written into C as one number
 
 C knows peers, remotes and segments by numbers.  A peer is an underlay address, a
 remote a peer and a port.  `Names` translates (vxlan/fastnames.py).
@@ -23,24 +19,21 @@ remote a peer and a port.  `Names` translates (vxlan/fastnames.py).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from vxlan import _fastpath, fit
+from vxlan import _fastpath
 from vxlan.announce import Announcer
 from vxlan.drop import Count, Counters
-from vxlan.engine import Datagram, EngineInfo, FaultRefused, FaultState, Frame, Policy
+from vxlan.engine import EngineInfo, FaultRefused, FaultState, Frame, Policy
 from vxlan.event import Event, EventKind, EventLog
-from vxlan.fastasides import FastAsides
 from vxlan.fastnames import Names, Side
 from vxlan.fault import Fault
 from vxlan.fdb import FdbEntry, FdbFull, Remote, State
 from vxlan.paths import Paths
 from vxlan.segment import Segment
 from vxlan.twin import Part, twin
-from vxlan.vtep import Vtep, replicate
-from vxlan.wire import inspect
+from vxlan.vtep import Vtep
 
 NONE = 0xFFFFFFFF
 
@@ -62,8 +55,8 @@ _DETAILS = {
 }
 
 
-class FastTables(FastAsides):
-    """The tables of the compiled engine, and its data path without input and output."""
+class FastTables:
+    """The tables of the compiled engine."""
 
     def __init__(
         self, local: Iterable[str], port: int, why: str = "asked for", queues: int = 1
@@ -380,80 +373,3 @@ class FastTables(FastAsides):
             return False
         noted = self._found(vni, side.notes)
         return sum(entry.state is not State.DYNAMIC for entry in noted) >= limit
-
-    # -- the data path without input and output ------------------------------------------
-
-    def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
-        if self.announcer.answers(vni):
-            frames = [frame for frame in frames if not self.answered(vni, frame)]
-        made: list[Datagram] = []
-        for numbers, data, *rest in self.core.encap(vni, frames, now):
-            remotes = tuple(self.names.remote(number) for number in numbers)
-            flow, tos, ttl = rest
-            if tos is None:
-                made += self._too_big(vni, data, remotes, flow, ttl, now)
-            else:
-                made += [Datagram(remote, data, flow, tos, ttl) for remote in remotes]
-        return made
-
-    def _too_big(
-        self,
-        vni: int,
-        frame: bytes,
-        remotes: tuple[Remote, ...],
-        limit: int,
-        flooded: bool,
-        now: float,
-    ) -> list[Datagram]:
-        decide = partial(self.too_big, vni, frame, remotes, limit, flooded, now)
-        if self._recorder is None:
-            return decide()
-        entry = None if flooded else self.fdb_get(vni, frame[0:6])
-        return self._tell_frame(self._sides[vni].segment, frame, entry, now, decide)
-
-    def too_big(
-        self,
-        vni: int,
-        frame: bytes,
-        remotes: tuple[Remote, ...],
-        limit: int,
-        flooded: bool,
-        now: float,
-    ) -> list[Datagram]:
-        """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
-        segment = self._sides[vni].segment
-        inner = inspect(frame)
-        parts = fit.fragments(segment, frame, inner, limit)
-        if not parts:
-            answer = fit.refuse(segment, frame, inner, limit, now)
-            if answer is not None:
-                self.answers.append(Frame(vni, answer))
-        targets = segment.flood_list if flooded else remotes
-        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
-        return [datagram for made in whole for datagram in made]
-
-    def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
-        frames: list[Frame] = []
-        for datagram in datagrams:
-            peer = self.names.source(datagram.remote.address)
-            taken = self.core.decap(peer, datagram.payload, datagram.tos, now, datagram.remote.port)
-            if taken is True:
-                self.take_probe(peer, datagram, now)
-            elif taken and not self.take_reply(peer, *taken, now):
-                frames.append(Frame(*taken))
-        self._sync_events()
-        return frames
-
-    def tick(self, now: float) -> None:
-        self.core.tick(now)
-        self._sync_events()
-        self.follow(self.announcer.tick(now), now)
-        self.follow_neighbours()
-        self.probing.tick(now)
-        self.follow_paths()
-
-    def take_output(self) -> tuple[list[Datagram], list[Frame]]:
-        datagrams, self.probing.output = self.probing.output, []
-        datagrams += self.announcer.take_output()
-        frames, self.answers = self.answers, []
-        return datagrams, frames

@@ -1,58 +1,42 @@
-"""Beside the packets: paths, echoes, announcements of the compiled engine.
+"""The compiled engine without input and output: C decides, and leaves to Python what is rare.
 
-All this is rare and decided in Python, by the very classes of the Python engine
-(vxlan/paths.py, vxlan/announce.py).  What follows from it for packets is written into C:
-the room of each path, whose questions may be answered here, entries.
+Theory of operation
+===================
+
+    a packet                       fastpath/datapath.pxd, and nothing here
+    too big, a question for a      punted: decided by the functions of the Python engine
+      neighbour, a probe, an         (vxlan/fit.py, neighbour.py, paths.py, announce.py)
+      echo, an announcement
+
+What follows from these for later packets is written into C: the room of each path, whose
+questions may be answered here, entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
-from vxlan.announce import SOURCE, Announcer, Change, is_announced
+from vxlan import fit
+from vxlan.announce import SOURCE, Change, is_announced
 from vxlan.announcement import is_announcement
 from vxlan.announcing import Announcing
 from vxlan.drop import Count, Drop
 from vxlan.echo import Echoes
 from vxlan.engine import Datagram, Frame, PathState
-from vxlan.fastnames import Names, Side
+from vxlan.fastnames import Side
 from vxlan.fastsight import Watching
-from vxlan.fdb import FdbEntry, FdbFull, Remote, State
-from vxlan.paths import Paths
-from vxlan.vtep import refuse_to_encap
+from vxlan.fasttables import FastTables
+from vxlan.fdb import FdbFull, Remote, State
+from vxlan.vtep import refuse_to_encap, replicate
+from vxlan.wire import inspect
 
 UNBOUNDED = 0xFFFFFFFF
 
 
-class FastAsides(Announcing, Watching):
-    """What vxlan/fasttables.py inherits; that has the tables."""
-
-    names: Names
-    probing: Paths
-    announcer: Announcer
-    answers: list[Frame]
-    _sides: dict[int, Side]
-    _rooms: dict[str, int]
-
-    def fdb_get(self, vni: int, mac: bytes) -> FdbEntry | None:
-        raise NotImplementedError
-
-    def fdb_set(
-        self,
-        vni: int,
-        mac: bytes,
-        remotes: tuple[Remote, ...],
-        state: State,
-        source: str,
-        now: float,
-    ) -> FdbEntry:
-        raise NotImplementedError
-
-    def fdb_remove(
-        self, vni: int, mac: bytes, now: float, state: State | None = None
-    ) -> FdbEntry | None:
-        raise NotImplementedError
+class FastPackets(Announcing, Watching, FastTables):
+    """The compiled engine without input and output."""
 
     # -- paths -------------------------------------------------------------------------
 
@@ -154,3 +138,80 @@ class FastAsides(Announcing, Watching):
         self.answers.append(Frame(vni, answer))
         self._tell_answered(vni, frame)
         return True
+
+    # -- the data path without input and output ------------------------------------------
+
+    def encap(self, vni: int, frames: Sequence[bytes], now: float) -> list[Datagram]:
+        if self.announcer.answers(vni):
+            frames = [frame for frame in frames if not self.answered(vni, frame)]
+        made: list[Datagram] = []
+        for numbers, data, *rest in self.core.encap(vni, frames, now):
+            remotes = tuple(self.names.remote(number) for number in numbers)
+            flow, tos, ttl = rest
+            if tos is None:
+                made += self._too_big(vni, data, remotes, flow, ttl, now)
+            else:
+                made += [Datagram(remote, data, flow, tos, ttl) for remote in remotes]
+        return made
+
+    def _too_big(
+        self,
+        vni: int,
+        frame: bytes,
+        remotes: tuple[Remote, ...],
+        limit: int,
+        flooded: bool,
+        now: float,
+    ) -> list[Datagram]:
+        decide = partial(self.too_big, vni, frame, remotes, limit, flooded, now)
+        if self._recorder is None:
+            return decide()
+        entry = None if flooded else self.fdb_get(vni, frame[0:6])
+        return self._tell_frame(self._sides[vni].segment, frame, entry, now, decide)
+
+    def too_big(
+        self,
+        vni: int,
+        frame: bytes,
+        remotes: tuple[Remote, ...],
+        limit: int,
+        flooded: bool,
+        now: float,
+    ) -> list[Datagram]:
+        """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
+        segment = self._sides[vni].segment
+        inner = inspect(frame)
+        parts = fit.fragments(segment, frame, inner, limit)
+        if not parts:
+            answer = fit.refuse(segment, frame, inner, limit, now)
+            if answer is not None:
+                self.answers.append(Frame(vni, answer))
+        targets = segment.flood_list if flooded else remotes
+        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
+        return [datagram for made in whole for datagram in made]
+
+    def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
+        frames: list[Frame] = []
+        for datagram in datagrams:
+            peer = self.names.source(datagram.remote.address)
+            taken = self.core.decap(peer, datagram.payload, datagram.tos, now, datagram.remote.port)
+            if taken is True:
+                self.take_probe(peer, datagram, now)
+            elif taken and not self.take_reply(peer, *taken, now):
+                frames.append(Frame(*taken))
+        self._sync_events()
+        return frames
+
+    def tick(self, now: float) -> None:
+        self.core.tick(now)
+        self._sync_events()
+        self.follow(self.announcer.tick(now), now)
+        self.follow_neighbours()
+        self.probing.tick(now)
+        self.follow_paths()
+
+    def take_output(self) -> tuple[list[Datagram], list[Frame]]:
+        datagrams, self.probing.output = self.probing.output, []
+        datagrams += self.announcer.take_output()
+        frames, self.answers = self.answers, []
+        return datagrams, frames
