@@ -77,6 +77,7 @@ class Attachments:
         key = request.key_of(args)
         async with self._node.changing:
             book = await self._book()
+            await self._forget_dead(book, key)
             request.refuse_second(book, key)
             wanted = await self._serve_asked(args)
             try:
@@ -90,6 +91,14 @@ class Attachments:
             "gateways": [each.gateway for each in given],
             "nameservers": self._node.names.of_segment(one.vni),
         }
+
+    async def _forget_dead(self, book: Book, key: Key) -> None:
+        """A call that died before the container had its end of the pair is made good again."""
+        one = book.attached.get(key)
+        if one and key.inner in await asyncio.to_thread(attach_links.ports):
+            await asyncio.to_thread(attach_links.remove, key)
+            await self._strike(book, [one])
+            log.info("segment %d: %s never got its link: struck out", one.vni, request.who(one))
 
     async def _attach(
         self, args: Args, book: Book, key: Key, wanted: dict[str, Any] | None

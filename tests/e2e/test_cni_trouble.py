@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime import Box, Refused, Runtime, attached, conf
@@ -126,15 +128,75 @@ def test_containers_that_come_at_once_get_an_address_each(
     assert attached(here) == []
 
 
+def half_way(runtime: Runtime, box: Box) -> dict[str, Any]:
+    """The node gave the link, and nobody moved it into the container."""
+    key = {"network": runtime.conf["name"], "container": box.name, "ifname": "eth0"}
+    ips = ["10.42.1.200/16"]
+    told: dict[str, Any] = api.call(runtime.conf["node"], "attach", **key, vni=VNI, ips=ips)
+    return told
+
+
 def test_a_plugin_that_died_half_way_is_tidied_up_by_del(
     here: Runtime, box: Callable[[], Box]
 ) -> None:
-    """The node gave the link, and nobody moved it into the container."""
     one = box()
-    key = {"network": here.conf["name"], "container": one.name, "ifname": "eth0"}
-    told = api.call(here.conf["node"], "attach", **key, vni=VNI, ips=["10.42.1.200/16"])
+    told = half_way(here, one)
     assert netdev.exists(told["inner"], here.host.name)
     here.delete(one)
     assert not netdev.exists(told["inner"], here.host.name)
     here.add(one)
     here.check(one)
+
+
+def test_a_plugin_that_died_half_way_is_tidied_up_by_the_next_add(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    one = box()
+    told = half_way(here, one)
+    here.add(one)
+    assert not netdev.exists(told["inner"], here.host.name)
+    here.check(one)
+    (left,) = attached(here)
+    assert left["addresses"] == one.addresses() != ["10.42.1.200/16"]
+
+
+def test_a_plugin_that_died_half_way_is_tidied_up_while_no_node_runs(
+    box: Callable[[], Box],
+) -> None:
+    """A failed ADD has no result that DEL could go by."""
+    with Lab("cni") as lab:
+        a = lab.host("a", "192.0.2.1/24")
+        node = a.up(segment(VNI, "192.0.2.2"))
+        runtime, one = Runtime(a, conf(node.name)), box()
+        told = half_way(runtime, one)
+        node.kill()
+        assert netdev.exists(told["inner"], a.name)
+        runtime.delete(one)
+        assert not netdev.exists(told["inner"], a.name)
+        lab.start(node)
+        wait_until(lambda: not attached(runtime), 10, "it to be struck out")
+
+
+def test_del_asks_every_node_where_none_is_named(here: Runtime, box: Callable[[], Box]) -> None:
+    """A second node came after the container; ADD says what it wants, DEL has to succeed."""
+    one = box()
+    here.add(one)
+    assert len(api.running()) > 1
+    with pytest.raises(Refused, match="several nodes run here") as refused:
+        here.call("ADD", box(), {"node": None})
+    assert refused.value.code == 7
+    for _ in range(2):
+        assert here.call("DEL", one, {"node": None}) is None
+        assert attached(here) == []
+    assert not netdev.exists("eth0", one.name)
+
+
+def test_del_where_no_node_is_named_and_none_runs(
+    here: Runtime, box: Callable[[], Box], tmp_path: Path
+) -> None:
+    one = box()
+    here.add(one)
+    nobody = {"PYVXLAN_RUNTIME_DIR": str(tmp_path)}
+    assert here.call("DEL", one, {"node": None}, **nobody) is None
+    assert not netdev.exists("eth0", one.name)
+    wait_until(lambda: not attached(here), 10, "the node to strike it out")

@@ -122,6 +122,19 @@ def test_from_setup_to_teardown(here: Runtime, box: Callable[[], Box]) -> None:
     assert not netdev.exists("eth0", one.name)
 
 
+def test_teardown_asks_every_node_where_none_is_named(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    one = box()
+    made = network(here)
+    plugin(here.host, "setup", where(one), said=start(here, one, made))
+    del made["options"]["node"]
+    for _ in range(2):
+        assert plugin(here.host, "teardown", where(one), said=start(here, one, made)) is None
+        assert attached(here) == []
+    assert not netdev.exists("eth0", one.name)
+
+
 def test_address_mac_mtu_and_gateway_by_wish(here: Runtime, box: Callable[[], Box]) -> None:
     one = box()
     made = network(here)

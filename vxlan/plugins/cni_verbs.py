@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from vxlan import api
-from vxlan.netplain import PlainError, Session
+from vxlan.netplain import PlainError
 from vxlan.plugins import cni_ipam, cni_result
 from vxlan.plugins.cni_words import (
     CONFIGURATION,
@@ -23,7 +23,7 @@ from vxlan.plugins.cni_words import (
     asked,
     names_of,
 )
-from vxlan.plugins.join import KEY, attach, look, node_for
+from vxlan.plugins.join import KEY, attach, detach, look, node_for
 
 _CODES = {
     "usage": CONFIGURATION,
@@ -117,23 +117,9 @@ def _request(call: Call, conf: dict[str, Any], told: dict[str, Any] | None) -> d
 
 def _del(call: Call, conf: dict[str, Any]) -> None:
     delegate = cni_ipam.delegate_of(conf)
-    try:
-        api.call(node_for(conf.get("node")), "detach", **_key(call, conf))
-    except api.ApiError as error:
-        if error.code != "not_running":
-            raise
-        _delete_port(conf)  # the node finds out when it starts
+    detach(conf.get("node"), _key(call, conf))
     if delegate:
         cni_ipam.run("DEL", delegate, conf, call)
-
-
-def _delete_port(conf: Mapping[str, Any]) -> None:
-    """The port by its name in the result of ADD; it goes with its container otherwise."""
-    for interface in (conf.get("prevResult") or {}).get("interfaces") or []:
-        name = interface.get("name") if isinstance(interface, dict) else None
-        if isinstance(name, str) and len(name) == 14 and name.startswith("pv"):
-            with Session() as here, suppress(PlainError):
-                here.delete(name)
 
 
 def _gc(call: Call, conf: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ with the port in the bridge the container's end goes too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -51,10 +51,37 @@ def attach(
     try:
         return attached, join(request["netns"], request["ifname"], attached, ways(attached))
     except BaseException:
-        key: dict[str, Any] = {name: request[name] for name in KEY}
         with suppress(api.ApiError, OSError):
-            api.call(node, "detach", **key)
+            detach(node, {name: request[name] for name in KEY})
         raise
+
+
+def detach(wanted: object, key: Mapping[str, Any]) -> None:
+    """Take an interface back from the node that is named, else from whichever has it.
+
+    Where no node runs its links are deleted: the node finds out when it starts.
+    All nodes are asked before the first that failed is told of.  Raises ApiError or OSError.
+    """
+    told, failed = 0, None
+    for node in [str(wanted)] if wanted else api.running():
+        try:
+            api.call(node, "detach", **key)
+            told += 1
+        except (api.ApiError, OSError) as error:
+            if not isinstance(error, api.NotRunning):
+                failed = failed or error
+    if failed:
+        raise failed
+    if not told:
+        _delete_port(key)
+
+
+def _delete_port(key: Mapping[str, Any]) -> None:
+    """By the name that the node gave it; the other end goes with it."""
+    from vxlan.attached import Key  # what it imports is slow, and seldom needed
+
+    with Session() as here, suppress(PlainError):
+        here.delete(Key(**key).port)
 
 
 def join(netns: str, ifname: str, attached: dict[str, Any], ways: list[Way]) -> str:

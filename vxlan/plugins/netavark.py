@@ -28,7 +28,7 @@ from typing import Any
 
 from vxlan import __version__, api
 from vxlan.netplain import PlainError
-from vxlan.plugins.join import KEY, Way, attach, node_for
+from vxlan.plugins.join import KEY, Way, attach, detach, node_for
 
 API_VERSION = "1.0.0"
 OPTIONS = ("vni", "node", "mtu", "remotes")
@@ -99,12 +99,7 @@ def _setup(netns: str, call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _teardown(call: Mapping[str, Any]) -> None:
-    key = _key(call)
-    try:
-        api.call(node_for(_options(call["network"])["node"]), "detach", **key)
-    except api.ApiError as error:
-        if error.code != "not_running":
-            raise  # else the node finds out when it starts, since the link goes with the container
+    detach(_options(call["network"])["node"], _key(call))
 
 
 def _key(call: Mapping[str, Any]) -> dict[str, Any]:
