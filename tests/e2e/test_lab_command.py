@@ -7,16 +7,19 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.clirun import complaint, process, run
 from tests.topologies import PAIR, ROUTED, SIX
 from vxlan import netns, pcap_read
-from vxlan.lab import RunningLab, manage, processes, store, wait_until
+from vxlan.lab import RunningLab, manage, processes, store, wait_until, watch
 
 pytestmark = pytest.mark.namespaces
 
@@ -220,6 +223,25 @@ def test_an_up_that_was_killed_is_cleared_away_by_down(labs: Path) -> None:
     assert not store.directory(name).exists()
 
 
+def test_a_lab_is_written_down_before_its_first_namespace(
+    labs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"t-{secrets.token_hex(3)}"
+    path = labs / f"{name}.toml"
+    path.write_text(PAIR)
+    written: list[str] = []
+
+    def create(made: str) -> None:
+        written.append(store.read(name)["prefix"])
+        assert made.startswith(written[0])
+        raise netns.NetdevError("not now")
+
+    monkeypatch.setattr(netns, "create", create)
+    assert "not now" in complaint(run("lab", "up", str(path)), 1)
+    assert len(written) == 1
+    assert not store.directory(name).exists()
+
+
 # -- packets on its wires -----------------------------------------------------------------
 
 
@@ -231,6 +253,46 @@ def test_packets_of_a_vni_are_shown_and_drawn(pair: RunningLab) -> None:
     assert len(heads) == 2
     assert all(" b " in line and "| VXLAN VNI 42 |" in line for line in heads)
     assert sum("VNI" in line and "00 00 2a" in line for line in lines) == 2
+
+
+def test_listening_goes_on_when_a_link_was_down(pair: RunningLab) -> None:
+    host = pair.hosts["b"]
+    packets = watch.listen([host], 30.0)
+    host.set_link(False)
+    try:
+        found = list(watch.listen([host], 1.0))
+    finally:
+        host.set_link(True)
+    assert found == []
+    with pinging(pair):
+        assert next(packets).place == "b"
+        host.set_link(False)
+        host.set_link(True)
+        last = time.time()
+        assert next(one for one in packets if one.captured.when > last).place == "b"
+
+
+def test_a_capture_of_a_lab_that_is_taken_down_is_one_line(labs: Path) -> None:
+    lab = made(labs, PAIR)
+    with process("lab", "capture", "--lab", lab.name, "a", "c1", "-w", "-", text=False) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)  # it listens, or is about to
+        manage.down(lab.name)
+        _, err = child.communicate(timeout=20)
+    assert child.returncode == 1
+    assert b"the lab was taken down" in cast(bytes, err)
+    assert cast(bytes, err).count(b"\n") == 1
+
+
+@contextmanager
+def pinging(lab: RunningLab) -> Iterator[None]:
+    """Something passes the underlay all the time."""
+    command = [sys.executable, "-m", "vxlan", "lab", "ping", "--lab", lab.name, "a", "b"]
+    with subprocess.Popen([*command, "-c", "1000"], stdout=subprocess.DEVNULL) as child:
+        try:
+            yield
+        finally:
+            child.kill()
 
 
 def test_packets_are_written_for_others_to_read(pair: RunningLab, labs: Path) -> None:

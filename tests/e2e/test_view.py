@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,9 +23,12 @@ from tests.browser import MISSING, Browser
 from tests.clirun import complaint, process, run
 from tests.topologies import PAIR, ROUTED
 from vxlan import netdev, netns
-from vxlan.lab import RunningLab, manage, store, wait_until
+from vxlan.lab import RunningLab, manage, plan, store, wait_until
+from vxlan.lab.build import build
 from vxlan.lab.view import EXAMPLE, PageServer, show
 from vxlan.lab.view.feed import Reader
+from vxlan.lab.view.journey import Sighting
+from vxlan.lab.view.lookout import Lookout
 
 pytestmark = pytest.mark.namespaces
 
@@ -309,6 +313,46 @@ def test_a_node_that_comes_back_is_seen_again_with_what_it_has_now(labs: Path) -
         wait_until(seen_again, 30.0, "a packet at the new TAP")
 
 
+def test_a_link_that_goes_down_and_comes_back_is_watched_again(labs: Path) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    with show(lab, port=0) as server:
+        reader = server.feed.join()
+        lab.hosts["b"].set_link(False)
+        assert b"no answer" in click(server.url, "ping", **C1_TO_C2)
+        heard_by(reader, "packet", lambda body: body)  # the page lives on meanwhile
+        lab.hosts["b"].set_link(True)
+
+        def seen_again() -> bool:
+            came = b"answer after" in click(server.url, "ping", **C1_TO_C2)
+            return came and "b/eth0 in" in way_of_ping(reader)
+
+        wait_until(seen_again, 30.0, "a packet at the link")
+
+
+def test_a_fault_of_a_look_does_not_end_the_page(
+    labs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    faults = [RuntimeError("a fault")]
+
+    def sightings(self: Lookout, most: int) -> list[Sighting]:
+        if faults:
+            raise faults.pop()
+        return told(self, most)
+
+    told = Lookout.sightings
+    monkeypatch.setattr(Lookout, "sightings", sightings)
+    with show(lab, port=0) as server:
+        reader = server.feed.join()
+        wait_until(lambda: "a fault" in caplog.text, 10.0, "the fault to be logged")
+        click(server.url, "ping", **C1_TO_C2)
+        assert "b/eth0 in" in way_of_ping(reader)
+
+
 # -- the command ---------------------------------------------------------------------------
 
 
@@ -344,6 +388,42 @@ def test_where_no_lab_is_up_one_is_made_and_removed(tmp_path: Path) -> None:
         assert child.wait(30) == 0
     assert [name for name in netns.names() if name.startswith(state["prefix"])] == []
     assert not (tmp_path / "run").exists()
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether a process stands in line for a file lock (proc(5), /proc/locks)."""
+    return any(
+        "->" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines()
+    )
+
+
+def test_a_view_leaves_the_lab_that_another_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVXLAN_LAB_DIR", str(tmp_path / "run"))
+    lock = ExitStack()
+    lock.enter_context(store.locked())
+    with lock, process("lab", "view", "--port", "0") as child:
+        wait_until(lambda: waits_for_a_lock(child.pid), 20.0, "the command to wait")
+        build(plan.load(EXAMPLE), "class", EXAMPLE, None)
+        lock.close()
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline().startswith("http://127.0.0.1:")
+            child.send_signal(signal.SIGINT)
+            assert child.wait(30) == 0
+            assert RunningLab.load("class").whole
+        finally:
+            manage.down("class")
+
+
+def test_a_lab_that_was_never_finished_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYVXLAN_LAB_DIR", str(tmp_path / "run"))
+    state = {"name": "half", "title": "", "lesson": None, "prefix": "half-0000", "ready": False}
+    store.write("half", state)
+    assert "`pyvxlan lab down half`" in complaint(run("lab", "view", "--port", "0"), 1)
 
 
 def test_a_lab_that_is_not_up_is_one_line(labs: Path) -> None:

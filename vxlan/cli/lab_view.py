@@ -57,10 +57,24 @@ def _lab(name: str | None) -> Iterator[RunningLab]:
     from vxlan.lab.view import EXAMPLE
 
     if name is not None or store.names():
-        yield manage.choose(name)
+        yield _there(name)
         return
-    lab = manage.up(EXAMPLE).lab
+    came = manage.up(EXAMPLE)
     try:
-        yield lab
+        yield came.lab
     finally:
-        manage.down(lab.name)
+        if came.made:  # another view may have made it meanwhile, and is still there
+            manage.down(came.lab.name)
+
+
+def _there(name: str | None) -> RunningLab:
+    """A lab that somebody made, or is about to have made."""
+    from vxlan.lab import manage, store
+    from vxlan.lab.wait import LabError
+
+    manage.choose(name)
+    with store.locked():
+        lab = manage.choose(name)
+    if not lab.whole:
+        raise LabError(f"lab {lab.name} is not whole: `pyvxlan lab down {lab.name}`, then up again")
+    return lab

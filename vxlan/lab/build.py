@@ -48,10 +48,12 @@ def build(plan: Plan, name: str, source: Path, lesson: str | None) -> None:
     }  # fmt: skip
     try:
         (directory / store.TOPOLOGY).write_bytes(source.read_bytes())
-        with Lab(name, wire=plan.wire, directory=directory) as lab:
-            store.write(name, {**state, "prefix": lab.prefix})
+        lab = Lab(name, wire=plan.wire, directory=directory)
+        state["prefix"] = lab.prefix
+        store.write(name, state)  # before the first namespace: `down` finds what was killed
+        with lab:
             _Builder(lab, plan, state).run()
-            store.write(name, {**state, "prefix": lab.prefix, "ready": True})
+            store.write(name, {**state, "ready": True})
             lab.keep()
     except BaseException:
         store.forget(name)

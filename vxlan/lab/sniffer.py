@@ -8,6 +8,9 @@ the kernel stores packets from the moment it is opened, and `packets` takes out
 what has come.  Nothing is missed between two calls unless the buffer
 overflowed, which `lost` tells.
 
+An interface that goes down ends its sniffer with an error, and one that is made anew
+under the same name is another one to the kernel.  A `SteadySniffer` opens itself again.
+
 The kernel takes an 802.1Q tag out of a received frame and hands it over beside
 it.  `_with_tag` puts it back, so that callers see what was on the wire.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -38,6 +42,9 @@ _AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci
 _CONTROL = socket.CMSG_SPACE(_AUXDATA.size) + socket.CMSG_SPACE(_TIMESPEC.size)
 _LONGEST = 1 << 17
 _BUFFER = 32 << 20
+
+RETRY = 0.5
+"""Seconds until an interface that is down or not there is looked for again."""
 
 
 class Captured(NamedTuple):
@@ -65,12 +72,19 @@ class Sniffer:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-        self._socket.bind((interface, _ETH_P_ALL))
-        self._socket.setblocking(False)
-        self.clear()
+        try:
+            self._socket.bind((interface, _ETH_P_ALL))
+            self._socket.setblocking(False)
+            self.clear()
+        except OSError:
+            self.close()
+            raise
 
     def packets(self, most: int | None = None) -> list[Captured]:
-        """Take out what came since the last call, oldest first; no more than `most` at once."""
+        """Take out what came since the last call, oldest first; no more than `most` at once.
+
+        Raises OSError where the interface is down or gone.
+        """
         found: list[Captured] = []
         with suppress(BlockingIOError):
             while most is None or len(found) < most:
@@ -120,6 +134,66 @@ class Sniffer:
     def _note_losses(self) -> None:
         raw = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
         self.lost += int(struct.unpack("=II", raw)[1])
+
+
+class SteadySniffer:
+    """A sniffer that listens again when its interface comes back.
+
+    It may be made while there is no such interface.  `lost` counts over all times.
+    """
+
+    def __init__(self, namespace: Namespace, interface: str, buffer: int = _BUFFER) -> None:
+        self._where = namespace, interface, buffer
+        self._sniffer: Sniffer | None = None
+        self._lost = 0
+        self._again = 0.0
+        self._open()
+
+    @property
+    def listening(self) -> bool:
+        """Whether the interface is there and up, as far as is known: only then is `fileno`."""
+        return self._sniffer is not None
+
+    @property
+    def lost(self) -> int:
+        """Frames that found the buffer full."""
+        return self._lost + (self._sniffer.lost if self._sniffer else 0)
+
+    def packets(self, most: int | None = None) -> list[Captured]:
+        """As `Sniffer.packets`; none while the interface is down or gone.
+
+        Raises NetdevError where its namespace is gone.
+        """
+        self._open()
+        try:
+            return self._sniffer.packets(most) if self._sniffer else []
+        except OSError:
+            self.close()
+            return []
+
+    def fileno(self) -> int:
+        """The descriptor to wait for; -1 unless `listening`."""
+        return self._sniffer.fileno() if self._sniffer else -1
+
+    def close(self) -> None:
+        """Listen no more, until `packets` is called again."""
+        if self._sniffer is not None:
+            self._lost = self.lost
+            self._sniffer.close()
+            self._sniffer = None
+
+    def __enter__(self) -> SteadySniffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if self._sniffer is not None or time.monotonic() < self._again:
+            return
+        self._again = time.monotonic() + RETRY
+        with suppress(OSError):
+            self._sniffer = Sniffer(*self._where)
 
 
 def _with_tag(data: bytes, auxdata: bytes) -> bytes:

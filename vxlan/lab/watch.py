@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from vxlan import wire
 from vxlan.lab.dissect import Header, dissect
-from vxlan.lab.sniffer import Captured, Sniffer
+from vxlan.lab.sniffer import RETRY, Captured, SteadySniffer
 from vxlan.lab.topology import Station
+from vxlan.lab.wait import LabError
+from vxlan.netns import NetdevError
 
 
 class Passed(NamedTuple):
@@ -29,18 +31,39 @@ class Passed(NamedTuple):
 def listen(places: Sequence[Station], seconds: float | None = None) -> Iterator[Passed]:
     """Packets at these places, for so many seconds, or until the caller has enough.
 
-    Listening begins with the first `next`; packets of one place come in order.
+    Listening begins with the first `next`; packets of one place come in order.  A link
+    that goes down is listened to again when it comes back.  Raises LabError where a
+    namespace is gone.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     with ExitStack() as stack:
         sniffers = {
-            stack.enter_context(Sniffer(place, place.link)): place.short for place in places
+            stack.enter_context(SteadySniffer(place, place.link)): place for place in places
         }
         while deadline is None or time.monotonic() < deadline:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select(list(sniffers), [], [], left)
-            found = [Passed(sniffers[one], each) for one in ready for each in one.packets()]
+            _wait(list(sniffers), left)
+            found = [
+                Passed(place.short, each)
+                for one, place in sniffers.items()
+                for each in _packets(one, place)
+            ]
             yield from sorted(found, key=lambda passed: passed.captured.when)
+
+
+def _wait(sniffers: Sequence[SteadySniffer], left: float | None) -> None:
+    """Until there is something to take out, or a link to look for again."""
+    listening = [one for one in sniffers if one.listening]
+    if len(listening) < len(sniffers):
+        left = RETRY if left is None else min(left, RETRY)
+    select.select(listening, [], [], left)
+
+
+def _packets(sniffer: SteadySniffer, place: Station) -> list[Captured]:
+    try:
+        return sniffer.packets()
+    except NetdevError as error:
+        raise LabError(f"the lab was taken down: no namespace of {place.short} any more") from error
 
 
 def headers_of(data: bytes, ports: Collection[int] = (wire.DSTPORT,)) -> list[Header]:

@@ -1,49 +1,37 @@
 """Look at one stop, also when its interface goes and comes back.
 
-A node that is started again makes its TAP anew: the sniffer of the old one hears nothing
-more, says so by an error, and is replaced as soon as there is an interface of that name.
+A node that is started again makes its TAP anew, and a link may go down for a while: then
+there is nothing to see here, until there is an interface of that name again.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-
 from vxlan import netdev, wire
-from vxlan.lab.sniffer import Sniffer
+from vxlan.lab.sniffer import SteadySniffer
 from vxlan.lab.view.journey import Sighting
 from vxlan.lab.view.scene import Stop
 
 BUFFER = 1 << 18
 """Bytes that wait at one stop."""
 
-RETRY = 0.5
-"""Seconds until an interface that is not there is looked for again."""
-
 
 class Lookout:
-    """A sniffer at a stop.  `lost` counts frames that found its buffer full."""
+    """A sniffer at a stop."""
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
-        self.sniffer: Sniffer | None = None
-        self._lost = 0
-        self._again = 0.0
-        with suppress(OSError):
-            self._open()
+        self.sniffer = SteadySniffer(stop.namespace, stop.interface, BUFFER)
 
     @property
     def lost(self) -> int:
-        """Frames that passed unseen, of all its sniffers."""
-        return self._lost + (self.sniffer.lost if self.sniffer else 0)
+        """Frames that passed unseen because the buffer was full."""
+        return self.sniffer.lost
 
     def sightings(self, most: int) -> list[Sighting]:
         """What passed since the last call, `most` at the most."""
         try:
-            sniffer = self.sniffer or self._open()
-            found = sniffer.packets(most) if sniffer else []
-        except OSError:
-            self.close()
+            found = self.sniffer.packets(most)
+        except netdev.NetdevError:  # the namespace is gone
             return []
         return [
             Sighting(self.stop, one.direction, one.when, one.data)
@@ -51,19 +39,6 @@ class Lookout:
             if len(one.data) >= wire.ETH_HLEN
         ]
 
-    def _open(self) -> Sniffer | None:
-        if time.monotonic() < self._again:
-            return None
-        self._again = time.monotonic() + RETRY
-        try:
-            self.sniffer = Sniffer(self.stop.namespace, self.stop.interface, BUFFER)
-        except netdev.NetdevError:  # the namespace is gone
-            return None
-        return self.sniffer
-
     def close(self) -> None:
-        """Look no more, until `sightings` is called again."""
-        if self.sniffer is not None:
-            self._lost = self.lost
-            self.sniffer.close()
-            self.sniffer = None
+        """Look no more."""
+        self.sniffer.close()

@@ -19,11 +19,13 @@ each second otherwise, for ages and for what a kernel's device has learned.
 
 from __future__ import annotations
 
+import logging
 import select
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +36,8 @@ from vxlan.lab.view.feed import Feed
 from vxlan.lab.view.journey import MOST_JOURNEYS, Journey, Journeys, Sighting
 from vxlan.lab.view.lookout import Lookout
 from vxlan.lab.view.scene import HostView, Scene, SegmentView, Stop
+
+log = logging.getLogger(__name__)
 
 TICK = 0.05
 """Seconds between two looks at the sniffers."""
@@ -90,15 +94,26 @@ class Watcher:
 
     def _watch_packets(self) -> None:
         while not self._ending.is_set():
-            self._packets.look()
+            with self._going_on("packets"):
+                self._packets.look()
 
     def _watch_tables(self) -> None:
         while not self._ending.is_set():
-            for table in self._tables:
-                if table.look():
-                    self._redraw(table.host)
+            with self._going_on("tables"):
+                for table in self._tables:
+                    if table.look():
+                        self._redraw(table.host)
             self._stir.wait(PERIOD)
             self._stir.clear()
+
+    @contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """A fault of the page is logged; it must not look live and stand still."""
+        try:
+            yield
+        except Exception:
+            log.exception("the page's look at the %s failed; it goes on", what)
+            self._ending.wait(RETRY)
 
     def _redraw(self, host: HostView) -> None:
         self.scene = self.scene.with_host(host)
@@ -138,7 +153,7 @@ class Packets:
         """Wait a tick for packets, and tell what came."""
         if self._drawn is not self.scene:
             self._follow(self.scene)
-        open_now = [one.sniffer for one in self._lookouts.values() if one.sniffer]
+        open_now = [one.sniffer for one in self._lookouts.values() if one.sniffer.listening]
         select.select(open_now, [], [], TICK)
         time.sleep(TICK / 4)  # what belongs together is here by then
         count = len(self._waiting)
