@@ -12,7 +12,7 @@ import pytest
 from tests.clirun import complaint, run
 from tests.fakenode import fake_node, refusal, remote, segment, shown
 from vxlan import doctor_paths, node_ping
-from vxlan.engine import PathState
+from vxlan.engine import Datagram, PathState
 from vxlan.fdb import Remote
 from vxlan.finding import Level
 
@@ -44,9 +44,13 @@ class Engine:
         return 0.001 if nonce in self._answered else None
 
 
+def port_of(datagram: Datagram) -> int:
+    return 49152 + (datagram.flow >> 24)
+
+
 def pinged(engine: Engine, monkeypatch: pytest.MonkeyPatch, **how: Any) -> list[dict[str, Any]]:
     monkeypatch.setattr(node_ping, "DEADLINE", 0.02)
-    wanted = {"ports": 4, "size": None, "srcport": (49152, 65535), **how}
+    wanted = {"ports": 4, "size": None, "port_of": port_of, **how}
     answer = asyncio.run(node_ping.ping(engine, PEER, **wanted))  # type: ignore[arg-type]  # part
     assert (answer["address"], answer["port"], answer["overhead"]) == (PEER.address, 4789, 50)
     probes: list[dict[str, Any]] = answer["probes"]

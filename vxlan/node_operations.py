@@ -232,7 +232,7 @@ class Operations:
         remote, engine = self._remote(args), self._node.engine
         self._refuse_stranger(remote)
         answer = await node_ping.ping(
-            engine, remote, ports=ports, size=size, srcport=self._node.config.vtep.srcport
+            engine, remote, ports=ports, size=size, port_of=self._node.underlay.source_port
         )
         return {
             **answer,

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vxlan.engine import Engine
+from vxlan.engine import Datagram, Engine
 from vxlan.fdb import Remote
 from vxlan.mtu import OVERHEAD, family_of
-from vxlan.wire import source_port
 
 SMALL = 100
 """Bytes of a small probe, outer IP header included."""
@@ -33,6 +33,9 @@ _LOOK = 0.001
 """Seconds between two looks at what has been answered."""
 
 
+PortOf = Callable[[Datagram], int]
+
+
 @dataclass(slots=True)
 class _Probe:
     flow: int
@@ -41,11 +44,12 @@ class _Probe:
 
 
 async def ping(
-    engine: Engine, remote: Remote, *, ports: int, size: int | None, srcport: tuple[int, int]
+    engine: Engine, remote: Remote, *, ports: int, size: int | None, port_of: PortOf
 ) -> dict[str, Any]:
     """Probe a remote from `ports` source ports; what was answered, as JSON.
 
     `size` is of the outer IP packet, bytes; None takes what the path is believed to carry.
+    `port_of` tells from which port a datagram leaves.
     """
     path = engine.paths().get(remote.address)
     sizes = dict.fromkeys((SMALL, size or (path.mtu if path else SMALL)))
@@ -57,7 +61,7 @@ async def ping(
         "port": remote.port,
         "overhead": OVERHEAD[family_of(remote.address)],
         "probes": [
-            {"srcport": source_port(one.flow, *srcport), "size": one.size, "rtt": one.rtt}
+            {"srcport": port_of(Datagram(remote, b"", one.flow)), "size": one.size, "rtt": one.rtt}
             for one in probes
         ],
     }
