@@ -8,9 +8,9 @@ vxlan/vtep.py gives, and count what they decide.  Both the workers and the in-me
 entries of the engine call them, so a test of these is a test of those.
 
     SEND, DELIVER   go on with it; `Verdict` says how
-    DROP            discarded and counted; forget it
+    DROPPED         discarded and counted; forget it
     PUNT            rare: Python decides by the functions of the Python engine
-                    (too big for the path; a probe, or its acknowledgement)
+                    (too big for the path; a probe, its acknowledgement, an announcement)
     REPLY           as DELIVER, but it may be the answer to an echo of Python's
     ASK             a question for neighbours, whose answer Python may know
 

@@ -48,6 +48,7 @@ cdef enum:
 
     NO_VNI = 0xFFFFFFFF
     NO_AGE = 0xFFFFFFFF
+    CLOCK_STEP = 1000000000  # ns: records that are younger by more come from before a step back
     NO_REASON = 255
 
     TAP_IN = 0
@@ -310,13 +311,15 @@ cdef inline void tell_found(
 ) noexcept nogil:
     """How the target of a frame was found, and since when."""
     cdef Entry entry
+    cdef double age
     if flooded:
         record.found = FOUND_FLOOD
         return
     record.found = FOUND_DYNAMIC
     if fdb_peek(fdb, mac, &entry):
         record.found = FOUND_DYNAMIC + entry.state
-        record.age = <uint32_t>((now - entry.since) * 1000) if now > entry.since else 0
+        age = (now - entry.since) * 1000
+        record.age = 0 if age <= 0 else <uint32_t>age if age < NO_AGE else NO_AGE - 1
 
 
 cdef inline uint32_t vni_in(const uint8_t *payload, uint32_t length) noexcept nogil:
@@ -359,7 +362,8 @@ cdef inline size_t take(
         for slot in range(SLOTS):
             if waits[slot] and (best < 0 or oldest[slot].when < oldest[best].when):
                 best = slot
-        if best < 0 or oldest[best].when > until or done + oldest[best].size > room:
+        # A wall clock that was set back must not hold up what is in the rings.
+        if best < 0 or until < oldest[best].when < until + CLOCK_STEP or done + oldest[best].size > room:
             return done
         ring_get(&sight.rings[best], sight.rings[best].tail, to + done, oldest[best].size)
         done += oldest[best].size

@@ -200,7 +200,7 @@ cdef class Workers:
         """(kind, VNI or peer, tos, port, bytes) of each packet that is left to Python."""
         cdef PuntItem item
         found = []
-        while True:
+        for _ in range(MAX_PUNTS):  # what comes meanwhile signals again
             atomic.pthread_mutex_lock(&self.core.state.mutex)
             if self.shared.punt_count == 0:
                 atomic.pthread_mutex_unlock(&self.core.state.mutex)

@@ -141,6 +141,12 @@ def test_a_duplicate_is_the_same_twice(world: World) -> None:
     assert world.arrived(datagram()) == [datagram(), datagram()]
 
 
+def test_duplicates_of_duplicates_are_bounded(world: World) -> None:
+    for _ in range(MAX_FAULTS):
+        world.add("duplicate")
+    assert 2 <= len(world.arrived(datagram())) <= 2 * MAX_HELD
+
+
 def test_what_is_late_comes_when_it_is_due(world: World) -> None:
     world.add("delay", delay="50ms", side="encap")
     world.add("delay", delay=0.02, side="decap")

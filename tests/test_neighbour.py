@@ -93,7 +93,7 @@ def test_the_advertisement_is_the_stations_and_its_checksum_is_right() -> None:
     advert = told[scapy.ICMPv6ND_NA]
     assert (told.src, told.dst, told[scapy.IPv6].hlim) == (STATION, ASKER, 255)
     assert (told[scapy.IPv6].src, told[scapy.IPv6].dst) == (V6[1], V6[0])
-    assert (advert.tgt, advert.S, advert.R, advert.O) == (V6[1], 1, 0, 0)
+    assert (advert.tgt, advert.S, advert.R, advert.O) == (V6[1], 1, 0, 1)
     assert told[scapy.ICMPv6NDOptDstLLAddr].lladdr == STATION
     sent = advert.cksum
     del advert.cksum

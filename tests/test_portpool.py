@@ -146,6 +146,9 @@ class Recorder:
     def setsockopt(self, *option: int) -> None:
         self.asked.append(option)
 
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.1", 50000
+
     def sendto(self, payload: bytes, remote: Remote) -> int:
         return len(payload)
 

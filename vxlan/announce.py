@@ -49,6 +49,7 @@ REFRESH, HOLD = 30.0, 100
 """Seconds: how often all is told again, and how long it is believed."""
 
 MAX_SKEW = 60
+_SKEW = MAX_SKEW * 1_000_000
 WINDOW = 64
 MAX_OWN, MAX_TOLD = 4096, 4096
 ASK_GAP = 1.0
@@ -58,7 +59,8 @@ TTL = 64
 
 
 class Change(NamedTuple):
-    """What a VTEP told: a station is behind `remote`, an underlay address; None: no more."""
+    """What a VTEP told, perhaps again: a station is behind `remote`, an underlay address;
+    None: no more."""
 
     vni: int
     mac: bytes
@@ -88,7 +90,7 @@ class _Side:
 @dataclass(slots=True)
 class _Sender:
     heard: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    answer_at: float = 0.0
+    answer_at: dict[int, float] = field(default_factory=dict)  # by VNI
 
 
 class Announcer:
@@ -191,6 +193,10 @@ class Announcer:
         said = parse(datagram.payload, self.key)
         if said is None or said.vni not in self._sides:
             return None
+        there = (one for one in self._remotes(said.vni) if one.address == remote.address)
+        if (listed := next(there, None)) is None:
+            return None  # it is a remote of another segment
+        remote = listed
         sender = self._senders.setdefault(remote.address, _Sender())
         if not self._is_fresh(said, sender, remote.address, now):
             return None
@@ -200,11 +206,21 @@ class Announcer:
     def _is_fresh(self, said: Announcement, sender: _Sender, source: str, now: float) -> bool:
         heard, wall = sender.heard, self._wall(now)
         if self.key is not None:
-            if said.sender != _sixteen(source) or abs(said.when - wall) > MAX_SKEW * 1_000_000:
+            if said.sender != _sixteen(source) or abs(said.when - wall) > _SKEW:
                 return False
-        elif heard and said.when < max(heard) - MAX_SKEW * 1_000_000:
-            heard.clear()  # its clock was set back
+            if heard and max(heard) > wall + _SKEW:
+                self._start_anew(sender, source)  # our own clock was set back
+        elif heard and said.when < max(heard) - _SKEW:
+            self._start_anew(sender, source)  # its clock was
         return said.when not in heard and (len(heard) < WINDOW or said.when > min(heard))
+
+    def _start_anew(self, sender: _Sender, source: str) -> None:
+        """Forget by what clock a sender told what it told."""
+        sender.heard.clear()
+        for side in self._sides.values():
+            for told in side.told.values():
+                if told.remote == source:
+                    told.when = 0
 
     def _follow(
         self, said: Announcement, remote: Remote, sender: _Sender, now: float
@@ -214,8 +230,8 @@ class Announcer:
             kept = (self._keep(said, side, station, source, now) for station in said.stations)
             return [change for change in kept if change]
         if said.kind is Kind.ASK:
-            if now >= sender.answer_at:
-                sender.answer_at = now + ASK_GAP
+            if now >= sender.answer_at.get(said.vni, 0.0):
+                sender.answer_at[said.vni] = now + ASK_GAP
                 self._say(said.vni, Kind.TELL, (remote,), now, side.own.values())
             return []
         named = [station.mac for station in said.stations]
@@ -226,7 +242,7 @@ class Announcer:
     def _keep(
         self, said: Announcement, side: _Side, station: Station, source: str, now: float
     ) -> Change | None:
-        """Believe what is told of one station; None where that changes nothing."""
+        """Believe what is told of one station; None where it is not believed."""
         old = side.told.get(station.mac)
         if station.mac in side.own or (old and old.remote == source and old.when > said.when):
             return None
@@ -237,8 +253,7 @@ class Announcer:
         side.told[station.mac] = _Told(source, station.addresses, said.when, now + said.hold)
         side.held[source] = side.held.get(source, 0) + 1
         side.neighbours.update(dict.fromkeys(station.addresses, station.mac))
-        is_news = old is None or old.remote != source
-        return Change(said.vni, station.mac, source) if is_news else None
+        return Change(said.vni, station.mac, source)
 
     def _let_go(self, side: _Side, mac: bytes) -> None:
         old = side.told.pop(mac)
@@ -307,15 +322,20 @@ class Announcer:
         return max(0, int((self.epoch + now) * 1_000_000))
 
     def _next_when(self, now: float) -> int:
-        self._last = max(self._last + 1, self._wall(now))
+        wall = self._wall(now)
+        if self._last > wall + _SKEW:
+            self._last = wall  # the clock was set back
+        self._last = max(self._last + 1, wall)
         return self._last
 
 
-def is_announced(entry: FdbEntry | None) -> bool:
-    """Whether an entry, or the claim under it, is made of an announcement."""
+def is_announced(entry: FdbEntry | None, remotes: tuple[Remote, ...] | None = None) -> bool:
+    """Whether an entry, or the claim under it, is made of an announcement (that names these)."""
     if entry is not None and entry.state is State.STATIC:
         entry = entry.shadowed
-    return entry is not None and entry.source == SOURCE
+    if entry is None or entry.source != SOURCE:
+        return False
+    return remotes is None or entry.remotes == remotes
 
 
 def _is_of(told: _Told | None, source: str, when: int) -> bool:

@@ -154,6 +154,15 @@ def _each(data: bytes, size: int) -> Iterator[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
 
 
+def first_of_each(addresses: Iterable[bytes]) -> tuple[bytes, ...]:
+    """As many IPv4 and IPv6 addresses as one station is announced with."""
+    kept: list[bytes] = []
+    for one in addresses:
+        if sum(len(other) == len(one) for other in kept) < MAX_ADDRESSES:
+            kept.append(one)
+    return tuple(kept)
+
+
 def in_parts(stations: Iterable[Station]) -> Iterator[tuple[Station, ...]]:
     """Stations in as many parts as datagrams are needed for them."""
     part: list[Station] = []

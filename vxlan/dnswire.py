@@ -29,7 +29,7 @@ NO_ERROR, SERVER_FAILURE, NO_SUCH_NAME = 0, 2, 3
 MAX_SIZE = 4096
 """Bytes of the longest message that is read."""
 
-MAX_ANSWERS = 16
+MAX_ANSWERS = 8
 """So that an answer fits into 512 bytes (RFC 1035, section 2.3.4)."""
 
 _HEADER = struct.Struct("!6H")

@@ -178,6 +178,8 @@ class FastEngine(FastPackets):
         for datagram, why in self._hand_over(datagrams):
             if why is Drop.PKT_TOO_BIG:
                 self.probing.refused(datagram, now)
+            else:
+                self.core.drop(None, self.names.peer(datagram.remote.address), why, 1)
         for frame in frames:
             self._give_to_tap(frame.vni, frame.data)
 

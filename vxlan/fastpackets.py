@@ -114,11 +114,13 @@ class FastPackets(Announcing, Watching, FastTables):
 
     def follow(self, changes: Iterable[Change], now: float) -> None:
         for vni, mac, remote in changes:
+            entry = self.fdb_get(vni, mac)
             if remote is not None:
-                with suppress(FdbFull):
-                    to = (self._sides[vni].segment.remote_at(remote),)
-                    self.fdb_set(vni, mac, to, State.EXTERN_LEARN, SOURCE, now)
-            elif is_announced(self.fdb_get(vni, mac)):
+                to = (self._sides[vni].segment.remote_at(remote),)
+                if not is_announced(entry, to):
+                    with suppress(FdbFull):
+                        self.fdb_set(vni, mac, to, State.EXTERN_LEARN, SOURCE, now)
+            elif is_announced(entry):
                 self.fdb_remove(vni, mac, now, State.EXTERN_LEARN)
 
     def follow_neighbours(self) -> None:

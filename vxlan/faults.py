@@ -148,9 +148,13 @@ class Faults:
         parcels = [Parcel(datagram, now) for datagram in datagrams]
         for active in self._active.values():
             if active.fault.kind not in _NEXT_TO_IT:
-                parcels = [
-                    after for before in parcels for after in self._through(active, side, before)
-                ]
+                room = MAX_HELD - len(parcels)
+                after: list[Parcel] = []
+                for parcel in parcels:
+                    passed = self._through(active, side, parcel)
+                    after += passed if room > 0 else passed[:1]
+                    room -= len(passed) - 1
+                parcels = after
         return [parcel for parcel in parcels if not self._hold(side, parcel, now)]
 
     def _through(self, active: Active, side: Way, parcel: Parcel) -> tuple[Parcel, ...]:

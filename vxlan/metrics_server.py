@@ -23,6 +23,9 @@ MAX_HEAD = 8192
 """Bytes of the longest request."""
 
 MAX_CLIENTS = 16
+MAX_TURNED_AWAY = 16
+"""Clients that are told so at the same time; more are cut off."""
+
 PATIENCE = 5.0
 """Seconds that a client has to ask, and again to take the answer."""
 
@@ -73,15 +76,18 @@ class MetricsServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._clients) >= MAX_CLIENTS + MAX_TURNED_AWAY:
+            writer.transport.abort()
+            return
         self._clients.add(task)
         try:
             async with asyncio.timeout(PATIENCE):
                 head = await _head(reader)
             if head is not None:
                 writer.write(await self._answer(head))
-                async with asyncio.timeout(PATIENCE):
-                    await writer.drain()
             writer.close()
+            async with asyncio.timeout(PATIENCE):
+                await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.CancelledError):
             writer.transport.abort()
         finally:

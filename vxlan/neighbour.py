@@ -31,7 +31,7 @@ ARP_HLEN = 28
 _ASKS = b"\x08\x06\0\1\x08\0\6\4\0\1"
 _ANSWERS = b"\0\1\x08\0\6\4\0\2"
 _SOLICIT, _ADVERTISE = 135, 136
-_SOLICITED = 0x40
+_SOLICITED, _OVERRIDE = 0x40, 0x20
 _TARGET_MAC = b"\2\1"
 _HOPS = 255
 _ICMP = ETH_HLEN + IPV6_HLEN
@@ -76,6 +76,11 @@ def answer_to(asked: Question, mac: bytes) -> bytes:
     if len(asked.target) == 4:
         body = _ANSWERS + mac + asked.target + asked.mac + asked.address
         return asked.mac + mac + ETH_P_ARP.to_bytes(2, "big") + body
-    message = bytes((_ADVERTISE, 0, 0, 0, _SOLICITED, 0, 0, 0)) + asked.target + _TARGET_MAC + mac
+    message = (
+        bytes((_ADVERTISE, 0, 0, 0, _SOLICITED | _OVERRIDE, 0, 0, 0))
+        + asked.target
+        + _TARGET_MAC
+        + mac
+    )
     packet = icmpv6(asked.target, asked.address, message, hops=_HOPS)
     return asked.mac + mac + ETH_P_IPV6.to_bytes(2, "big") + packet

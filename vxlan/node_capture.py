@@ -33,6 +33,9 @@ from vxlan.sight import SNAPLEN, Seen, Sight, each, lost, pack
 if TYPE_CHECKING:
     from vxlan.node import Node
 
+FILTERED = 256
+"""Bytes of a packet that filters look at, however few are kept."""
+
 VERSION = 1
 """Of the records; raised when their layout changes."""
 
@@ -107,7 +110,11 @@ class Captures:
         self._pass_on()
         stream = CaptureStream(sight, self._about(), self._close)
         self._streams.append(stream)
-        self._follow()
+        try:
+            self._follow()
+        except BaseException:
+            self._streams.remove(stream)
+            raise
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
         return stream
@@ -139,7 +146,7 @@ class Captures:
         elif len(self._streams) == 1:
             self._node.engine.capture(self._streams[0].sight)
         else:
-            longest = max(stream.sight.snaplen for stream in self._streams)
+            longest = max(FILTERED, *(stream.sight.snaplen for stream in self._streams))
             self._node.engine.capture(Sight(snaplen=longest))
 
     async def _fetch(self) -> None:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from ipaddress import ip_interface
 
 from vxlan import overlay_mtu
-from vxlan.announcement import MAX_ADDRESSES
+from vxlan.announcement import Station, first_of_each
 from vxlan.attachment import Attachment
 from vxlan.config import SegmentConfig
 from vxlan.echo import Echoes
@@ -76,6 +76,7 @@ class NodeSegment:
         self._ways: dict[str, Path | None] = {}
         self.ceilings: dict[Remote, int] = {}
         self.echo = dict(config.echo)
+        self._host: Station | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -117,6 +118,7 @@ class NodeSegment:
         if self._recovery is not None:
             await self._recovery
         async with self._devices:
+            self.engine.set_announcing(self.config.vni, False, time.monotonic())
             self.engine.remove_segment(self.config.vni)
             await asyncio.to_thread(self._attachment.close)
 
@@ -194,6 +196,7 @@ class NodeSegment:
         await self._update_echoes(old, new)
         if old.announce != new.announce:
             self.engine.set_announcing(new.vni, new.announce, time.monotonic())
+            self._host = None
             await self.follow()
         gone = [remote for remote in old.remotes if remote not in new.remotes]
         self._add_remotes(remote for remote in new.remotes if remote not in old.remotes)
@@ -337,10 +340,19 @@ class NodeSegment:
     async def _announce_this_host(self) -> None:
         """This host is a station, too, where it has an address.  Raises NetdevError."""
         mac = await asyncio.to_thread(self._attachment.own_mac)
-        cidrs = self.config.address[:MAX_ADDRESSES]
-        if mac is not None:
-            addresses = tuple(ip_interface(cidr).ip.packed for cidr in cidrs)
-            self.engine.add_station(self.config.vni, mac, addresses, time.monotonic())
+        addresses = [ip_interface(cidr).ip.packed for cidr in self.config.address]
+        host = Station(mac, first_of_each(addresses)) if mac else None
+        before, self._host = self._host, host
+        if before == host:
+            return
+        now, vni = time.monotonic(), self.config.vni
+        if before is not None and (host is None or before.mac != host.mac):
+            self.engine.del_station(vni, before.mac, now)
+        if host is not None:
+            try:
+                self.engine.add_station(vni, *host, now)
+            except ValueError as error:
+                log.warning("segment %d: this host is not announced: %s", vni, error)
 
     async def _tell_echoes(self) -> None:
         """Which stations are asked in the place of their VTEPs.  Raises NetdevError."""

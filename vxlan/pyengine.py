@@ -310,6 +310,8 @@ class PythonEngine(Announcing, Injecting):
         for datagram, why in self._send(datagrams):
             if why is Drop.PKT_TOO_BIG:
                 self.vtep.paths.refused(datagram, now)
+            else:
+                self.vtep.tally.drop(why, datagram.remote.address)
         for frame in frames:
             self._deliver(frame.vni, [frame.data], None)
 

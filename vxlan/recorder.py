@@ -19,7 +19,7 @@ from typing import NamedTuple
 from vxlan.drop import Drop
 from vxlan.engine import Datagram
 from vxlan.fdb import FdbEntry, Remote, State
-from vxlan.sight import NO_FLAGS, Flag, Found, Seen, Sight, Where, pack, vni_of
+from vxlan.sight import MAX_AGE, NO_FLAGS, Flag, Found, Seen, Sight, Where, pack, vni_of
 
 LIMIT = 4 << 20
 """Bytes of records that wait."""
@@ -122,4 +122,4 @@ def how_found(entry: FdbEntry | None, now: float) -> tuple[Found, int | None]:
     """How the target of a frame was found, and for how many milliseconds that is so."""
     if entry is None:
         return Found.FLOOD, None
-    return _FOUND[entry.state], max(0, int((now - entry.since) * 1000))
+    return _FOUND[entry.state], min(max(0, int((now - entry.since) * 1000)), MAX_AGE)

@@ -103,18 +103,18 @@ class Resolver:
 
     async def _ask_others(self, question: Question, message: bytes, who: Any) -> None:
         told: bytes | None = None
-        if question.single:
-            told = await self._ask_nodes(question)
-        else:
-            told = await _ask_servers(message, self._address)
+        with suppress(OSError):  # no descriptor is left, or the bridge is gone
+            if question.single:
+                told = await self._ask_nodes(question)
+            else:
+                told = await _ask_servers(message, self._address)
         self._reply(told or dnswire.refusal(question, SERVER_FAILURE), who)
 
     async def _ask_nodes(self, question: Question) -> bytes:
-        """By IPv4 for either kind of address; a type that is neither has nobody."""
-        if question.version is None:
-            return dnswire.refusal(question, NO_SUCH_NAME)
+        """By IPv4 for any kind; of a type that is no address only whether the name is there."""
         number = _RANDOM.randrange(1 << 16)
-        query = dnswire.ask(number, question.name, question.kind)
+        kind = dnswire.A if question.version is None else question.kind
+        query = dnswire.ask(number, question.name, kind)
         asked = dnswire.parse(query)
         assert asked is not None
         with _udp(self._address, 0) as asking:

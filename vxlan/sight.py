@@ -56,6 +56,9 @@ from vxlan.wire import (
 HEAD = Struct("=IBBBBQIIIIIHHBBBx16sI")
 NO_VNI = 0xFFFFFFFF
 NO_AGE = 0xFFFFFFFF
+MAX_AGE = NO_AGE - 1
+"""Milliseconds: 49 days.  What is older is told as that."""
+
 NO_REASON = 255
 SNAPLEN = 262144
 """Bytes of a packet that are kept, unless fewer are wanted."""
@@ -165,7 +168,10 @@ def pack(seen: Seen) -> bytes:
 def _packed_address(remote: Remote | None) -> tuple[int, bytes]:
     if remote is None:
         return 0, b""
-    address = ip_address(remote.address)
+    try:
+        address = ip_address(remote.address)
+    except ValueError:  # the strangers beyond the bound have no address
+        return 0, b""
     return address.version, address.packed
 
 

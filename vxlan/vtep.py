@@ -215,11 +215,13 @@ class Vtep:
         """Write the entries that announcements make."""
         for vni, mac, remote in changes:
             segment = self.segments[vni]
+            entry = segment.fdb.get(mac)
             if remote is not None:
-                with suppress(FdbFull):
-                    to = (segment.remote_at(remote),)
-                    segment.fdb.set(mac, to, State.EXTERN_LEARN, SOURCE, now)
-            elif is_announced(segment.fdb.get(mac)):
+                to = (segment.remote_at(remote),)
+                if not is_announced(entry, to):
+                    with suppress(FdbFull):
+                        segment.fdb.set(mac, to, State.EXTERN_LEARN, SOURCE, now)
+            elif is_announced(entry):
                 segment.fdb.remove(mac, now, state=State.EXTERN_LEARN)
 
     def _refuse_sender(self, segment: Segment, source: str) -> Drop | None:

@@ -301,3 +301,65 @@ def test_an_own_station_is_ours_whatever_others_say(make: MakeEngine) -> None:
     engine.decap([said(at=2.0)], 2.0)
     assert remotes_of(engine) is None
     assert Frame(VNI, b"") not in engine.take_output()[1]
+
+
+# -- found in review ------------------------------------------------------------------------
+
+
+def test_a_remote_of_one_segment_cannot_announce_in_another(make: MakeEngine) -> None:
+    from vxlan.engine import Policy
+
+    engine = listening(make)
+    engine.add_segment(43, Policy())
+    engine.set_announcing(43, True, 0.0)
+    engine.decap([said(vni=43)], 1.0)
+    assert refused(engine) == 1
+    assert engine.fdb_get(43, MAC) is None
+    assert engine.stations(43) == []
+
+
+def test_who_asks_in_two_segments_is_told_in_both(make: MakeEngine) -> None:
+    from vxlan.engine import Policy
+
+    engine = listening(make)
+    engine.add_segment(43, Policy())
+    engine.add_remote(43, PEER, 0.0)
+    engine.set_announcing(43, True, 0.0)
+    for vni in (VNI, 43):
+        engine.add_station(vni, MAC, (), 0.0)
+    engine.tick(0.5)
+    engine.take_output()
+    asks = [said(Kind.ASK, vni=vni, at=1.0 + vni / 100, stations=()) for vni in (VNI, 43)]
+    engine.decap(asks, 1.0)
+    told = [one for one in engine.take_output()[0] if one.payload[8:12] == b"PVXA"]
+    assert len(told) == 2
+
+
+def test_an_entry_that_was_flushed_comes_back_when_it_is_told_again(make: MakeEngine) -> None:
+    engine = listening(make)
+    engine.decap([said()], 1.0)
+    engine.fdb_flush(VNI, 1.5)
+    engine.decap([said(at=2.0)], 2.0)
+    assert remotes_of(engine) == (PEER,)
+
+
+def test_what_is_told_again_is_no_event(make: MakeEngine) -> None:
+    engine = listening(make)
+    engine.decap([said()], 1.0)
+    engine.drain_events()
+    engine.decap([said(at=2.0)], 2.0)
+    assert engine.drain_events() == []
+
+
+def test_a_sender_whose_clock_was_set_back_is_soon_believed(make: MakeEngine) -> None:
+    here, there = pair(make, KEY)
+    carry(here, there, 1.0)
+    for engine in (here, there):
+        engine.announce_with(KEY, EPOCH - 3600)
+    other = b"\x02" + bytes(5)
+    here.add_station(VNI, other, (), 2.0)
+    carry(here, there, 2.0)
+    assert remotes_of(there, other) == (US,)
+    here.del_station(VNI, MAC, 3.0)
+    carry(here, there, 3.0)
+    assert remotes_of(there) is None

@@ -13,12 +13,12 @@ from packets import outer
 from worlds import VNI
 
 from vxlan.lab import Container, Host, Lab, Node, Sniffer, ping, segment, wait_until
+from vxlan.neighbour import question_in
 from vxlan.wire import mac_text
 
 pytestmark = pytest.mark.namespaces
 
 WAIT = 5.0
-ASKED = (b"\x08\x06", b"\x86\xdd")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def flooded(sniffer: Sniffer) -> list[bytes]:
     """What came to this host that asks for a neighbour."""
     seen = (outer(one.data) for one in sniffer.packets())
     frames = [one.inner for one in seen if one is not None and one.vni == VNI]
-    return [frame for frame in frames if frame[12:14] in ASKED and frame[0] & 1]
+    return [frame for frame in frames if question_in(frame)]
 
 
 def test_a_station_is_told_found_and_withdrawn(world: World) -> None:
