@@ -81,6 +81,7 @@ class FakeLink:
         self.remotes: dict[int, set[str]] = {}
         self.stations: dict[str, tuple[int | str, ...]] = {}
         self.refusal = ""
+        self.keeps = False
 
     def add(self, network: Network) -> dict[str, Any]:
         if self.refusal:
@@ -90,6 +91,8 @@ class FakeLink:
         return {"vni": network.vni, "tap": f"vxlan{network.vni}", "mtu": mtu}
 
     def delete(self, vni: int) -> None:
+        if self.keeps:
+            raise Refusal(f"segment {vni} is busy")
         self.segments.pop(vni, None)
 
     def set_remotes(self, vni: int, wanted: set[str]) -> tuple[str, ...]:

@@ -12,11 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.docker_fakes import Engine, Host
+from vxlan.plugins import docker_engine, docker_ipam
+from vxlan.plugins.docker_addresses import next_free, parse_share
 from vxlan.plugins.docker_http import Refusal
-from vxlan.plugins.docker_ipam import IpamDriver, _next, parse_share
+from vxlan.plugins.docker_ipam import IpamDriver
 from vxlan.plugins.docker_state import Pool
 
 GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
+
+
+@pytest.fixture(autouse=True)
+def no_dockerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of this machine's is asked."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/d.sock")
 
 
 @pytest.fixture
@@ -106,11 +114,64 @@ def test_addresses_that_cannot_be(docker: Engine) -> None:
     assert "its state was lost; `docker network rm` the network" in refused
 
 
-def test_a_pool_whose_answer_was_lost_can_be_asked_for_again(docker: Engine) -> None:
-    assert request_pool(docker) == request_pool(docker)
-    docker.call("IpamDriver.ReleasePool", PoolID=request_pool(docker))
-    docker.call("IpamDriver.ReleasePool", PoolID="none")
+def test_a_pool_whose_answer_was_lost_can_be_asked_for_again(tmp_path: Path) -> None:
+    """Docker repeats a call when the plugin died before it answered."""
+    host = Host(tmp_path)
+    with Engine(host, share=(1, 1)) as docker:
+        pool = request_pool(docker)
+    with Engine(host, share=(1, 1)) as docker:
+        assert request_pool(docker) == pool
+        docker.call("IpamDriver.ReleasePool", PoolID=pool)
+        docker.call("IpamDriver.ReleasePool", PoolID="none")
+        request_pool(docker)
+
+
+def test_the_second_of_two_networks_that_want_one_subnet_is_refused(docker: Engine) -> None:
+    """Each was begun before the other had an address."""
+    pool = request_pool(docker)
+    assert "overlaps" in docker.refusal("IpamDriver.RequestPool", Pool="10.42.0.0/16")
+    assert address(docker, pool, options=GATEWAY) == "10.42.0.1/16"
+
+
+def test_a_pool_that_docker_lost_keeps_nobody_from_its_subnet(
+    docker: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dockerd was killed after it had the gateway, and before it stored the network."""
+    lost, known = request_pool(docker), request_pool(docker, "10.43.0.0/16")
+    for pool in (lost, known):
+        address(docker, pool, options=GATEWAY)
+    there = docker_engine.subnets_of([{"IPAM": {"Config": [{"Subnet": "10.43.0.0/16"}]}}])
+    for answer, fresh, words in (
+        (there, 60.0, "overlaps"),  # it may be on its way
+        (None, 0.0, "overlaps"),  # Docker cannot be asked
+    ):
+        monkeypatch.setattr(docker_engine, "subnets", lambda answer=answer: answer)
+        monkeypatch.setattr(docker_ipam, "FRESH", fresh)
+        assert words in docker.refusal("IpamDriver.RequestPool", Pool="10.42.7.0/24")
+    monkeypatch.setattr(docker_engine, "subnets", lambda: there)
+    assert "overlaps" in docker.refusal("IpamDriver.RequestPool", Pool="10.43.7.0/24")
+    request_pool(docker, "10.42.7.0/24")
+    assert set(docker.plugin.store.pools) == {known, "pyvxlan-local/10.42.7.0/24"}
+
+
+def test_a_dockerd_that_begins_has_nothing_on_its_way(
+    docker: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address(docker, request_pool(docker), options=GATEWAY)
+    monkeypatch.setattr(docker_engine, "subnets", set)
+    assert "overlaps" in docker.refusal("IpamDriver.RequestPool", Pool="10.42.0.0/16")
+    docker.call("Plugin.Activate")
     request_pool(docker)
+
+
+def test_a_pool_whose_network_has_containers_is_kept_whatever_docker_says(
+    docker: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = request_pool(docker)
+    docker.run(docker.create(), address(docker, pool))
+    monkeypatch.setattr(docker_engine, "subnets", set)
+    monkeypatch.setattr(docker_ipam, "FRESH", 0.0)
+    assert "overlaps" in docker.refusal("IpamDriver.RequestPool", Pool="10.42.0.0/16")
 
 
 def test_addresses_outlive_the_plugin_and_lost_ones_come_back(tmp_path: Path) -> None:
@@ -126,11 +187,40 @@ def test_addresses_outlive_the_plugin_and_lost_ones_come_back(tmp_path: Path) ->
         used = docker.plugin.store.pools[pool].used
         assert used == {"10.42.0.1": "gateway", held.partition("/")[0]: "dynamic"}
         assert address(docker, pool, "10.42.0.3") == "10.42.0.3/16"
-        assert address(docker, pool, "10.42.0.3") == "10.42.0.3/16"  # nobody has it yet
+    with Engine(host, share=(1, 1)) as docker:
+        assert address(docker, pool, "10.42.0.3") == "10.42.0.3/16"  # nobody had it
         docker.run(network, "10.42.0.3/16")
         assert "in use" in docker.refusal(
             "IpamDriver.RequestAddress", PoolID=pool, Address="10.42.0.3"
         )
+
+
+def test_of_two_containers_that_want_one_address_the_second_is_refused(
+    docker: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has its address and no endpoint yet."""
+    pool = request_pool(docker)
+    docker.create()
+    asked = {"PoolID": pool, "Address": "10.42.0.9"}
+    docker.call("IpamDriver.RequestAddress", **asked)
+    assert "in use on this host" in docker.refusal("IpamDriver.RequestAddress", **asked)
+    docker.call("IpamDriver.ReleaseAddress", **asked)
+    docker.call("IpamDriver.RequestAddress", **asked)
+    monkeypatch.setattr(docker_ipam, "FRESH", 0.0)  # Docker was killed a minute ago
+    docker.call("IpamDriver.RequestAddress", **asked)
+
+
+def test_what_a_network_reserves_is_never_handed_out(tmp_path: Path) -> None:
+    """--aux-address: Docker asks for it before it makes the network."""
+    host = Host(tmp_path)
+    with Engine(host, share=(1, 1)) as docker:
+        pool = request_pool(docker)
+        address(docker, pool, "10.42.0.9")
+        docker.create()
+    with Engine(host, share=(1, 1)) as docker:
+        docker.call("Plugin.Activate")
+        asked = {"PoolID": pool, "Address": "10.42.0.9"}
+        assert "in use on this host" in docker.refusal("IpamDriver.RequestAddress", **asked)
 
 
 def test_an_address_that_an_endpoint_has_is_handed_out_to_nobody_else(tmp_path: Path) -> None:
@@ -187,7 +277,7 @@ def test_every_address_is_handed_out_once_before_there_is_none(prefix: int, data
     seen: dict[str, str] = {}
     while True:
         try:
-            one = _next(Pool(pool.subnet, pool.first, pool.last, seen, latest), subnet)
+            one = next_free(Pool(pool.subnet, pool.first, pool.last, seen, latest), subnet)
         except Refusal:
             break
         assert one not in seen

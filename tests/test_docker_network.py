@@ -14,6 +14,7 @@ import pytest
 
 from tests.docker_fakes import Engine, Host, creation
 from vxlan.plugins import docker_engine
+from vxlan.plugins.docker import Plugin, PluginError, Settings
 from vxlan.plugins.docker_state import Endpoint, Network, StateError, Store
 
 
@@ -161,6 +162,33 @@ def test_what_is_unknown_says_how_to_go_on(host: Host, method: str) -> None:
         assert "its state was lost; `docker network rm` it" in refused
 
 
+def test_a_node_that_refuses_keeps_no_network(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        host.link.keeps = True
+        docker.call("NetworkDriver.DeleteNetwork", NetworkID=network)
+        assert (host.devices.bridges, docker.plugin.store.networks) == (set(), {})
+        host.link.keeps = False
+        docker.plugin.upkeep.restore()
+        assert host.link.segments == {}
+
+
+def test_a_network_that_is_asked_for_again_keeps_its_containers(host: Host) -> None:
+    with Engine(host) as docker:
+        body = creation(secrets.token_hex(32))
+        docker.call("NetworkDriver.CreateNetwork", **body)
+        endpoint = docker.run(body["NetworkID"])
+        kept = docker.plugin.store.networks
+        for refusal in ("no node named docker runs", ""):
+            host.link.refusal = refusal
+            if refusal:
+                assert refusal in docker.refusal("NetworkDriver.CreateNetwork", **body)
+            else:
+                docker.call("NetworkDriver.CreateNetwork", **body)
+            assert (host.devices.bridges, set(host.link.segments)) == ({42}, {42})
+            assert (set(host.devices.veths), docker.plugin.store.networks) == ({endpoint}, kept)
+
+
 # -- state ----------------------------------------------------------------------------------
 
 
@@ -235,6 +263,46 @@ def test_a_dockerd_that_starts_has_lost_endpoints_collected(host: Host) -> None:
         answer = docker.call("Plugin.Activate")
         assert answer == {"Implements": ["NetworkDriver", "IpamDriver"]}
         assert docker.plugin.store.networks[network].endpoints == {}
+
+
+def test_an_endpoint_that_was_never_joined_ends_with_its_dockerd(host: Host) -> None:
+    with Engine(host, share=(1, 1)) as docker:
+        pool = docker.call("IpamDriver.RequestPool", Pool="10.42.0.0/16")["PoolID"]
+        network = docker.create()
+        running = docker.run(network)
+        given = docker.call("IpamDriver.RequestAddress", PoolID=pool, Address="10.42.0.9")
+        both = {"NetworkID": network, "EndpointID": secrets.token_hex(32)}
+        interface = {"Address": given["Address"], "MacAddress": ""}
+        docker.call("NetworkDriver.CreateEndpoint", **both, Interface=interface)
+        docker.plugin.upkeep.collect()  # its container may be starting
+        assert len(docker.plugin.store.networks[network].endpoints) == 2
+        docker.call("Plugin.Activate")
+        assert set(docker.plugin.store.networks[network].endpoints) == {running}
+        docker.call("IpamDriver.RequestAddress", PoolID=pool, Address="10.42.0.9")
+
+
+@pytest.mark.parametrize("known", [True, None, False])
+def test_a_network_that_docker_lost_goes_when_the_plugin_starts(
+    host: Host, monkeypatch: pytest.MonkeyPatch, known: bool | None
+) -> None:
+    """`docker network rm` while there was no plugin."""
+    with Engine(host) as docker:
+        lost, used = docker.create(), docker.create("10.43.0.0/16", vni="43")
+        docker.run(used, "10.43.0.2/16")
+    monkeypatch.setattr(docker_engine, "has_network", lambda key: known)
+    with Engine(host) as docker:
+        left = {used} if known is False else {lost, used}
+        assert set(docker.plugin.store.networks) == left
+        assert host.devices.bridges == ({43} if known is False else {42, 43})
+
+
+def test_a_second_plugin_of_a_name_is_refused_whatever_its_state(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        second = Plugin(Settings(state=host.folder / "other", sockets=host.folder))
+        with pytest.raises(PluginError, match=rf"pyvxlan runs \(pid {os.getpid()}\): end it, or"):
+            second.run()
+        docker.call("NetworkDriver.DeleteNetwork", NetworkID=network)
 
 
 def test_the_other_hosts_are_told_of_containers_while_they_are_there(host: Host) -> None:

@@ -64,12 +64,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_dockerd_knows(here: Path) -> None:
     peers = {"Peers": [{"Name": "a", "IP": "192.0.2.1"}, {"Name": "b", "IP": "192.0.2.2"}]}
-    answers = {"/networks/n": peers, "/info": {"Swarm": {"NodeAddr": "192.0.2.1"}}}
+    subnets = [{"Subnet": "10.42.7.1/16"}, {"Subnet": "2001:db8:42::/64"}]
+    networks = [{"IPAM": {"Config": subnets}}, {"IPAM": {"Config": None}}]
+    answers = {
+        "/networks": networks,
+        "/networks/n": peers,
+        "/info": {"Swarm": {"NodeAddr": "192.0.2.1"}},
+    }
     with dockerd(here, answers):
         assert docker_engine.peers_of("n") == {"192.0.2.1", "192.0.2.2"}
         assert docker_engine.own_address() == "192.0.2.1"
         assert docker_engine.has_network("n") is True
         assert docker_engine.has_network("other") is False
+        assert {str(one) for one in docker_engine.subnets() or ()} == {
+            "10.42.0.0/16",
+            "2001:db8:42::/64",
+        }
 
 
 @pytest.mark.parametrize(
@@ -77,13 +87,15 @@ def test_what_dockerd_knows(here: Path) -> None:
     [{}, [], {"Peers": None}, {"Peers": []}, {"Peers": [7]}, b"nonsense", b"", b"[" * 9999],
 )
 def test_whatever_dockerd_says_it_is_known_or_not(here: Path, answer: Any) -> None:
-    with dockerd(here, {"/networks/n": answer, "/info": answer}):
+    with dockerd(here, {"/networks": [answer], "/networks/n": answer, "/info": answer}):
+        assert docker_engine.subnets() is None
         assert docker_engine.peers_of("n") is None
         assert docker_engine.own_address() is None
 
 
 def test_a_dockerd_that_is_not_there_is_no_trouble(here: Path) -> None:
     assert docker_engine.has_network("n") is None
+    assert docker_engine.subnets() is None
     assert docker_engine.peers_of("n") is None
 
 

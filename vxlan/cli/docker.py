@@ -58,7 +58,7 @@ def serve(node: str | None, share: str | None, plugin: str, state: str) -> int:
     from vxlan import config_values
     from vxlan.cli import logs
     from vxlan.plugins.docker import Settings, serve
-    from vxlan.plugins.docker_ipam import parse_share
+    from vxlan.plugins.docker_addresses import parse_share
 
     try:
         name = config_values.node_name(plugin)

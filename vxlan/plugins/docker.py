@@ -15,6 +15,7 @@ and may be killed and started anew without a packet lost.
     docker_http      the protocol                    docker_state    what is kept on disk
     docker_network   NetworkDriver.*                 docker_devices  bridges and veths
     docker_ipam      IpamDriver.*                    docker_node     the node
+    docker_addresses which address comes next
     docker_options   what `network create` says      docker_engine   questions to dockerd
     docker_swarm     what a swarm asks besides       docker_managed  with a node of its own
     docker_upkeep    what should be there, and is
@@ -30,11 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vxlan import sdnotify
+from vxlan import api, sdnotify
 from vxlan.netdev import NetdevError
+from vxlan.plugins.docker_addresses import Share
 from vxlan.plugins.docker_devices import Devices
 from vxlan.plugins.docker_http import Handler, PluginServer
-from vxlan.plugins.docker_ipam import IpamDriver, Share
+from vxlan.plugins.docker_ipam import IpamDriver
 from vxlan.plugins.docker_managed import Carrier
 from vxlan.plugins.docker_network import NetworkDriver
 from vxlan.plugins.docker_node import DEFAULT, NodeLink
@@ -90,6 +92,7 @@ class Plugin:
 
     def run(self) -> None:
         """Serve until told to end.  Raises PluginError where it cannot start."""
+        self._refuse_second()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ended.set())
         try:
@@ -104,16 +107,29 @@ class Plugin:
             server.close()
             self.store.close()
 
+    @property
+    def path(self) -> Path:
+        """Where Docker finds it."""
+        return self.settings.sockets / f"{self.settings.name}.sock"
+
+    def _refuse_second(self) -> None:
+        """Namespace, segments and socket are one name's, whatever state it is given."""
+        pid = api.listener(self.path)
+        if pid is not None:
+            raise PluginError(
+                f"a plugin named {self.settings.name} runs (pid {pid}): end it, or give --plugin"
+            )
+
     def _listen(self) -> PluginServer:
         """What should be there is made before Docker can ask for more."""
         self.upkeep.restore()
         self.upkeep.collect()
-        self.ipam.collect()
-        path = self.settings.sockets / f"{self.settings.name}.sock"
+        self.upkeep.drop_unknown()
+        self.ipam.begin()
         try:
-            return PluginServer(path, self.table())
+            return PluginServer(self.path, self.table())
         except OSError as error:
-            raise PluginError(f"{path}: {error.strerror}: run as root") from error
+            raise PluginError(f"{self.path}: {error.strerror}: run as root") from error
 
     def _serve(self, server: PluginServer) -> None:
         work = [server.serve_forever, self._follow]
@@ -144,7 +160,12 @@ class Plugin:
 
     def _activate(self, _body: dict[str, Any]) -> dict[str, Any]:
         """A dockerd has started.  It tells nothing of what it lost."""
-        self.upkeep.collect()
+        with self.upkeep.lock:
+            self.upkeep.collect(unjoined=True)
+            try:
+                self.ipam.begin()
+            except StateError as error:
+                log.error("%s", error)
         return {"Implements": ["NetworkDriver", "IpamDriver"]}
 
 

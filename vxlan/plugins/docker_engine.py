@@ -7,10 +7,13 @@ Docker may be down, starting, or just now waiting for our answer: whatever goes 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import socket
 from typing import Any
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TIMEOUT = 2.0
 """Seconds to wait for an answer."""
@@ -39,6 +42,22 @@ def has_network(key: str) -> bool | None:
     """Whether dockerd knows a network; None: it cannot be asked."""
     status, _ = _get(f"/networks/{key}")
     return {200: True, 404: False}.get(status)
+
+
+def subnets() -> set[Subnet] | None:
+    """The subnets of all networks that dockerd knows; None: it cannot be asked."""
+    status, shown = _get("/networks")
+    return subnets_of(shown) if status == 200 else None
+
+
+def subnets_of(shown: Any) -> set[Subnet] | None:
+    """The subnets in the answer to /networks; None: it is none."""
+    try:
+        found = [one for network in shown for one in network["IPAM"]["Config"] or ()]
+        texts = [one["Subnet"] for one in found if one.get("Subnet")]
+        return {ipaddress.ip_network(text, strict=False) for text in texts}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def peers_of(key: str) -> set[str] | None:

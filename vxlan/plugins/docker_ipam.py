@@ -20,38 +20,44 @@ says that this host has all of it.
 Addresses go round: one that was given back is handed out again as late as possible, since
 neighbours remember it.  An address that is asked for (`--ip`) may lie anywhere in the
 subnet, and is whoever's who asks.
+
+Docker takes its steps one by one, and may be killed between any two.  A pool comes before its
+network and an address before its endpoint, so for a minute (FRESH) what was asked for is
+taken to be on its way.  Later, and when the plugin or a dockerd begins, an address that no
+endpoint has is free again, and a pool that Docker does not know keeps nobody from its subnet.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import threading
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vxlan.plugins import docker_engine
+from vxlan.plugins.docker_addresses import (
+    Share,
+    Subnet,
+    first_of,
+    next_free,
+    parse_share,
+    subnet_of,
+)
 from vxlan.plugins.docker_http import Handler, Refusal
-from vxlan.plugins.docker_state import Pool, StateError, Store
+from vxlan.plugins.docker_state import Network, Pool, StateError, Store
 
 Body = dict[str, Any]
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
-Share = tuple[int, int]
 
 MAX_USED = 65536
 """Addresses of one pool that can be in use on one host."""
 
+FRESH = 60.0
+"""Seconds in which Docker makes a network of a pool, and an endpoint of an address."""
+
 log = logging.getLogger(__name__)
-
-
-def parse_share(text: str) -> Share:
-    """ "2/4" -> (2, 4).  ValueError with the remedy."""
-    found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
-    share = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= share[0] <= share[1]:
-        raise ValueError(f"{text!r} is no share: write 2/4 for the second of four parts")
-    return share
 
 
 class IpamDriver:
@@ -61,6 +67,8 @@ class IpamDriver:
         self._store = store
         self._lock = lock
         self._share = share
+        self._asked_at: dict[str, float] = {}
+        self._given_at: dict[str, dict[str, float]] = {}
 
     def table(self) -> Mapping[str, Handler]:
         """Method -> function, for vxlan/plugins/docker_http.py."""
@@ -88,18 +96,19 @@ class IpamDriver:
 
     def request_pool(self, body: Body) -> Body:
         """A subnet and this host's part of it."""
-        subnet = _subnet(body.get("Pool"), bool(body.get("V6")))
+        subnet = subnet_of(body.get("Pool"), bool(body.get("V6")))
         options = body.get("Options") or {}
         first, last = self._part(subnet, str(body.get("SubPool") or ""), options)
         pool = Pool(str(subnet), str(first), str(last))
         key = f"{body.get('AddressSpace') or _LOCAL}/{subnet}"
         self._refuse_overlap(key, pool)
         self._store.set_pool(key, pool)
+        self._asked_at[key] = time.monotonic()
         return {"PoolID": key, "Pool": str(subnet), "Data": {}}
 
     def _part(self, subnet: Subnet, within: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if within:
-            part = _subnet(within, subnet.version == 6)
+            part = subnet_of(within, subnet.version == 6)
             if part[0] not in subnet or part[-1] not in subnet:
                 raise Refusal(f"--ip-range {part} is outside of --subnet {subnet}")
             return part[0], part[-1]
@@ -127,19 +136,37 @@ class IpamDriver:
 
     def _refuse_overlap(self, key: str, wanted: Pool) -> None:
         subnet = ipaddress.ip_network(wanted.subnet)
-        for other, pool in self._store.pools.items():
+        for other, pool in list(self._store.pools.items()):
             there = ipaddress.ip_network(pool.subnet)
-            retried = other == key and not pool.used  # Docker heard no answer and asks again
-            if there.version == subnet.version and there.overlaps(subnet) and not retried:
+            # Docker heard no answer and asks again
+            retried = other == key and not pool.used and key not in self._asked_at
+            if there.version != subnet.version or not there.overlaps(subnet) or retried:
+                continue
+            if not self._left(other, there):
                 raise Refusal(
                     f"--subnet {subnet} overlaps {there} of another network: choose another, "
                     "or `docker network rm` that one"
                 )
+            log.warning("%s: Docker knows it no more: given back", there)
+            self._forget_pool(other)
+
+    def _left(self, key: str, subnet: Subnet) -> bool:
+        """Whether Docker died or went on without us before it gave a pool back."""
+        networks = self._store.networks.values()
+        if _fresh(self._asked_at.get(key)) or _held(_of(networks, str(subnet))):
+            return False
+        known = docker_engine.subnets()
+        return known is not None and subnet not in known
 
     def release_pool(self, body: Body) -> Body:
         """No error if there is none."""
-        self._store.set_pool(str(body.get("PoolID")), None)
+        self._forget_pool(str(body.get("PoolID")))
         return {}
+
+    def _forget_pool(self, key: str) -> None:
+        self._store.set_pool(key, None)
+        self._asked_at.pop(key, None)
+        self._given_at.pop(key, None)
 
     # -- addresses ---------------------------------------------------------------------------
 
@@ -157,37 +184,43 @@ class IpamDriver:
             raise Refusal(f"{MAX_USED} addresses of {subnet} are in use: remove containers")
         gateway = (body.get("Options") or {}).get("RequestAddressType") == _GATEWAY
         if asked or gateway:
-            address = self._asked(pool, subnet, asked or str(_first(subnet)))
-            used = {**pool.used, address: "gateway" if gateway else "static"}
-            self._store.set_pool(key, replace(pool, used=used))
+            address = self._asked(key, pool, asked or str(first_of(subnet)))
+            kind = "gateway" if gateway else "static" if self._ours(pool) else "reserved"
+            changed = replace(pool, used={**pool.used, address: kind})
         else:
-            address = _next(pool, subnet, self._held(pool))
-            used = {**pool.used, address: "dynamic"}
-            self._store.set_pool(key, replace(pool, used=used, latest=address))
+            address = next_free(pool, subnet, self._held(pool))
+            changed = replace(pool, used={**pool.used, address: "dynamic"}, latest=address)
+        self._store.set_pool(key, changed)
+        self._given_at.setdefault(key, {})[address] = time.monotonic()
         return {"Address": f"{address}/{subnet.prefixlen}", "Data": {}}
 
-    def _asked(self, pool: Pool, subnet: Subnet, text: str) -> str:
+    def _asked(self, key: str, pool: Pool, text: str) -> str:
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
             raise Refusal(f"{text!r} is no address") from None
-        if address not in subnet:
-            raise Refusal(f"{address} is outside of {subnet}")
+        if address not in ipaddress.ip_network(pool.subnet):
+            raise Refusal(f"{address} is outside of {pool.subnet}")
         text = str(address)
-        if text in self._held(pool) or (text in pool.used and not self._lost(pool, text)):
+        if text in self._held(pool) or (text in pool.used and not self._lost(key, pool, text)):
             raise Refusal(f"{address} is in use on this host: choose another")
         return text
 
+    def _ours(self, pool: Pool) -> bool:
+        """Whether a network of this plugin has it: else nobody here knows its endpoints."""
+        return bool(_of(self._store.networks.values(), pool.subnet))
+
     def _held(self, pool: Pool) -> set[str]:
         """What endpoints have, whoever gave it to them."""
-        return _held([one for one in self._store.networks.values() if pool.subnet in one.pools])
+        return _held(_of(self._store.networks.values(), pool.subnet))
 
-    def _lost(self, pool: Pool, address: str) -> bool:
+    def _lost(self, key: str, pool: Pool, address: str) -> bool:
         """Whether nobody has it: Docker heard no answer, or died before it gave it back."""
-        if pool.used[address] == "gateway":
+        if pool.used[address] in ("gateway", "reserved"):
             return False
-        ours = any(pool.subnet in network.pools for network in self._store.networks.values())
-        return ours and address not in self._held(pool)
+        if _fresh(self._given_at.get(key, {}).get(address)):
+            return False
+        return self._ours(pool) and address not in self._held(pool)
 
     def release_address(self, body: Body) -> Body:
         """No error if it is free."""
@@ -196,21 +229,30 @@ class IpamDriver:
         if pool is not None and address in pool.used:
             used = {other: kind for other, kind in pool.used.items() if other != address}
             self._store.set_pool(key, replace(pool, used=used))
+        self._given_at.get(key, {}).pop(address, None)
         return {}
 
-    def collect(self) -> None:
-        """Take back the dynamic addresses that no endpoint has; for a start, when none is made."""
+    # -- what was lost -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The plugin or a dockerd starts: nothing that was asked for before is on its way."""
         with self._lock:
-            for key, pool in list(self._store.pools.items()):
-                lost = {
-                    one
-                    for one, kind in pool.used.items()
-                    if kind == "dynamic" and self._lost(pool, one)
-                }
-                if lost:
-                    log.warning("%s: %d lost addresses taken back", pool.subnet, len(lost))
-                    used = {one: kind for one, kind in pool.used.items() if one not in lost}
-                    self._store.set_pool(key, replace(pool, used=used))
+            self._asked_at.clear()
+            self._given_at.clear()
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take back the dynamic addresses that no endpoint has."""
+        for key, pool in list(self._store.pools.items()):
+            lost = {
+                one
+                for one, kind in pool.used.items()
+                if kind == "dynamic" and self._lost(key, pool, one)
+            }
+            if lost:
+                log.warning("%s: %d lost addresses taken back", pool.subnet, len(lost))
+                used = {one: kind for one, kind in pool.used.items() if one not in lost}
+                self._store.set_pool(key, replace(pool, used=used))
 
 
 _LOCAL = "pyvxlan-local"
@@ -228,50 +270,15 @@ def _spaces(_body: Body) -> Body:
     }
 
 
-def _subnet(value: object, six: bool) -> Subnet:
-    if not value:
-        raise Refusal(
-            "no subnet: all hosts of a network need the same one, give "
-            + ("--subnet 2001:db8:42::/64" if six else "--subnet 10.42.0.0/16")
-        )
-    try:
-        return ipaddress.ip_network(str(value), strict=False)
-    except ValueError as error:
-        raise Refusal(f"{value!r} is no subnet: {error}") from None
+def _fresh(when: float | None) -> bool:
+    return when is not None and time.monotonic() - when < FRESH
 
 
-def _first(subnet: Subnet) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that stands for a gateway, the same on every host."""
-    return subnet[1] if subnet.num_addresses > 2 else subnet[0]
+def _of(networks: Iterable[Network], subnet: str) -> list[Network]:
+    return [network for network in networks if subnet in network.pools]
 
 
-def _next(pool: Pool, subnet: Subnet, held: Collection[str] = ()) -> str:
-    """The first free address after the latest, round the part."""
-    kind = type(subnet[0])
-    first, last = int(ipaddress.ip_address(pool.first)), int(ipaddress.ip_address(pool.last))
-    unfit = _unfit(subnet)
-    size = last - first + 1
-    begin = int(ipaddress.ip_address(pool.latest)) + 1 - first if pool.latest else 0
-    for step in range(min(size, len(pool.used) + len(held) + len(unfit) + 1)):
-        number = first + (begin + step) % size
-        address = str(kind(number))
-        if number not in unfit and address not in pool.used and address not in held:
-            return address
-    raise Refusal(
-        f"no address is free: this host has {pool.first} to {pool.last} of {subnet}; "
-        "give it a larger part, or remove containers"
-    )
-
-
-def _unfit(subnet: Subnet) -> set[int]:
-    """The subnet's own address, and what is broadcast or anycast there."""
-    if subnet.num_addresses <= 2:
-        return set()
-    ends = {int(subnet[0]), int(_first(subnet))}
-    return ends | {int(subnet[-1])} if subnet.version == 4 else ends
-
-
-def _held(networks: list[Any]) -> set[str]:
+def _held(networks: list[Network]) -> set[str]:
     endpoints = [endpoint for network in networks for endpoint in network.endpoints.values()]
     both = [one for endpoint in endpoints for one in (endpoint.address, endpoint.address6)]
     return {one.partition("/")[0] for one in both}

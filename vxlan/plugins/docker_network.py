@@ -10,7 +10,8 @@ Theory of operation
 
 One lock: calls are carried out one after another.  Every call may come twice, because
 Docker repeats it when a plugin dies in the midst of it.  What is made is made first and
-committed then; where the commit or a step before it fails, it is taken away again.
+committed then; where the commit or a step before it fails, it is taken away again.  What is
+removed is forgotten first: a node that refuses keeps no network of Docker's alive.
 
 Join answers no gateway, so Docker gives the container a second interface on its gateway
 bridge, with the default route and the published ports, as for its own overlays; not for
@@ -77,10 +78,14 @@ class NetworkDriver:
         """A segment of the node and a bridge; nothing where either fails."""
         key, wanted = identifier(body, "NetworkID"), docker_options.network(body)
         self._refuse_taken(key, wanted)
+        there = self._store.networks.get(key)
+        if there is not None:  # asked for again: it may have containers already
+            wanted = replace(wanted, peers=there.peers, endpoints=there.endpoints)
         try:
             self._store.set_network(key, self._upkeep.built(wanted))
         except (Refusal, NetdevError, StateError):
-            self._upkeep.tear(wanted)
+            if there is None:
+                self._upkeep.tear(wanted)
             raise
         log.info("network %s: VNI %d, %s", key[:12], wanted.vni, ", ".join(wanted.pools))
         return {}
@@ -100,13 +105,8 @@ class NetworkDriver:
     def delete_network(self, body: Body) -> Body:
         """Take it all away; no error if there is nothing."""
         key = identifier(body, "NetworkID")
-        network = self._store.networks.get(key)
-        if network is not None:
-            for endpoint in network.endpoints:
-                self._devices.disconnect(endpoint)
-            self._devices.remove(network.vni)
-            self._upkeep.node.delete(network.vni)
-            self._store.set_network(key, None)
+        if key in self._store.networks:
+            self._upkeep.remove(key)
             log.info("network %s: removed", key[:12])
         return {}
 

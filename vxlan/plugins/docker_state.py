@@ -70,7 +70,8 @@ class Pool:
     """A subnet, and which part of it is handed out here.
 
     first, last  the ends of that part, as addresses
-    used         address -> "gateway", "static" (it was asked for) or "dynamic"
+    used         address -> "gateway", "reserved" (--aux-address), "static" (it was asked for) or
+                 "dynamic"
     latest       the dynamic address that was handed out last
     """
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from vxlan.netdev import NetdevError
+from vxlan.plugins import docker_engine
 from vxlan.plugins.docker_devices import Devices, bridge_of, port_of
 from vxlan.plugins.docker_http import Refusal
 from vxlan.plugins.docker_node import NodeLink
@@ -61,6 +62,20 @@ class Upkeep:
         """Take away whatever there is of it."""
         for undo in (self.devices.remove, self.node.delete):
             with suppress(Refusal, NetdevError):
+                undo(network.vni)
+
+    def remove(self, key: str) -> None:
+        """Forget a network and take it away.  Raises StateError, and nothing changed.
+
+        What cannot be taken away now is nobody's, and is swept up later.
+        """
+        network = self.store.networks[key]
+        self.store.set_network(key, None)
+        with _logged(f"network {key[:12]}"):
+            for endpoint in network.endpoints:
+                self.devices.disconnect(endpoint)
+        for undo in (self.devices.remove, self.node.delete):
+            with _logged(f"network {key[:12]}"):
                 undo(network.vni)
 
     def lose(self, network: Network, name: str) -> Network:
@@ -111,21 +126,38 @@ class Upkeep:
                 log.warning("segment %d: nobody's, removed", vni)
                 self.node.delete(vni)
 
-    def collect(self) -> None:
-        """Forget the endpoints whose veths are gone with their containers."""
+    def collect(self, *, unjoined: bool = False) -> None:
+        """Forget the endpoints whose veths are gone with their containers.
+
+        `unjoined`: those that never got one as well; for when no container can be starting.
+        """
         with self.lock, _logged("looking for lost endpoints"):
             there = self.devices.ports()
             for key, network in list(self.store.networks.items()):
                 lost = [
                     name
                     for name, endpoint in network.endpoints.items()
-                    if endpoint.sandbox and port_of(name) not in there
+                    if (port_of(name) not in there if endpoint.sandbox else unjoined)
                 ]
                 for name in lost:
                     log.warning("endpoint %s: lost with its container, forgotten", name[:12])
                     network = self.lose(network, name)
                 if lost:
                     self.store.set_network(key, network)
+
+    def drop_unknown(self) -> None:
+        """Remove the networks that Docker lost, or removed while the plugin was down.
+
+        Not one with an endpoint, whatever Docker says: somebody may use it.
+        """
+        with self.lock, _logged("looking for lost networks"):
+            for key, network in list(self.store.networks.items()):
+                known = True if network.endpoints else docker_engine.has_network(key)
+                if known is None:
+                    return  # Docker cannot be asked
+                if not known:
+                    log.warning("network %s: Docker knows it no more: removed", key[:12])
+                    self.remove(key)
 
     # -- what happens ------------------------------------------------------------------------
 
