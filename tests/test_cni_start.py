@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,41 @@ def test_version_needs_no_node_and_no_root() -> None:
         check=True,
     )
     assert json.loads(done.stdout)["supportedVersions"] == ["0.4.0", "1.0.0", "1.1.0"]
+
+
+def refused(verb: str, said: bytes) -> dict[str, Any]:
+    """What the plugin says of a call that fails before any node is asked."""
+    environment = {"CNI_COMMAND": verb, "CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vxlan.plugins.cni"],
+        env={**environment, "CNI_NETNS": "/run/netns/none"},
+        input=said,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("said", [b"{\xff}", b"\xff\xfe{", b"[" * 200_000])
+def test_what_cannot_be_read_is_an_error_of_cni(said: bytes) -> None:
+    assert refused("ADD", said)["code"] == 6
+
+
+@pytest.mark.parametrize("verb", ["ADD", "CHECK"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"interfaces": 3},
+        {"interfaces": {"name": "eth0"}},
+        {"interfaces": ["eth0"]},
+        {"ips": [{"address": 3}]},
+        {"ips": "x"},
+        {"routes": [None]},
+    ],
+    ids=str,
+)
+def test_a_previous_result_that_is_none_is_an_error_of_cni(verb: str, before: object) -> None:
+    conf = {"cniVersion": "1.0.0", "name": "n", "vni": 42, "prevResult": before}
+    answer = refused(verb, json.dumps(conf).encode())
+    assert (answer["code"], "prevResult" in answer["msg"]) == (7, True)

@@ -79,7 +79,7 @@ class Attachments:
             book = await self._book()
             await self._forget_dead(book, key)
             request.refuse_second(book, key)
-            wanted = await self._serve_asked(args)
+            wanted = await self._serve_asked(args, book)
             try:
                 one, given = await self._attach(args, book, key, wanted)
             except BaseException:
@@ -236,13 +236,18 @@ class Attachments:
         if segment and segment.owner == OWNER and not any(book.of_segment(vni)):
             await self._node.stop_segment(vni)
 
-    async def _serve_asked(self, args: Args) -> dict[str, Any] | None:
-        """Serve the segment if the node has it not; the keys to do so again, or None."""
+    async def _serve_asked(self, args: Args, book: Book) -> dict[str, Any] | None:
+        """Serve the segment if the node has it not; the keys to do so again, or None.
+
+        Who uses what another container asked for keeps it, and needs the keys as well.
+        """
         vni = checked(args, "vni", values.vni)
         wanted: dict[str, Any] | None = optional(args, "segment", None, request.table)
         there = self._node.segments.get(vni)
-        if wanted is None or (there is not None and there.owner != OWNER):
+        if there is not None and there.owner != OWNER:
             return None
+        if wanted is None:
+            return next((one.segment for one in book.of_segment(vni) if one.segment), None)
         wanted = {"bridge": f"br{vni}", **wanted, "vni": vni}
         await self._segments.serve(wanted, OWNER)
         return wanted

@@ -27,6 +27,7 @@ PATIENCE, AGAIN = 0.6, 0.25
 UPSTREAM_PATIENCE = 3.0
 MAX_WAITING = 256
 _IP_PKTINFO = 8  # linux/in.h; the socket module has no name for it
+_LOOPBACK = 1  # LOOPBACK_IFINDEX, net/flow.h
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 _RANDOM = random.SystemRandom()
@@ -82,9 +83,10 @@ class Resolver:
     # -- containers ask us ---------------------------------------------------------------------
 
     def _asked(self, server: socket.socket) -> None:
-        for message, who, _ in _received(server):
+        """The kernel takes what is for the address by any link: the underlay's are strangers."""
+        for message, who, index in _received(server):
             question = dnswire.parse(message)
-            if question is None:
+            if question is None or index not in (self._index, _LOOPBACK):
                 continue
             found = self._find(question.name)
             if found is not None:

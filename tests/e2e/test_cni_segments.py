@@ -107,3 +107,21 @@ def test_the_configuration_goes_first(lab: Lab, box: Callable[[], Box]) -> None:
     runtime.add(one)
     runtime.delete(one)
     assert vnis(node) == {VNI: "config"}
+
+
+def test_who_uses_what_another_asked_for_has_it_after_a_restart(
+    lab: Lab, box: Callable[[], Box]
+) -> None:
+    a = lab.host("a", "192.0.2.1/24")
+    node = a.up(segment(VNI, "192.0.2.2"))
+    runtime = Runtime(a, asking(node, "10.42.1.", "192.0.2.2"))
+    asker, user = box(), box()
+    runtime.add(asker)
+    runtime.add(user, {"segment": None})
+    runtime.delete(asker)
+    node.stop()
+    lab.start(node)
+    assert vnis(node)[OTHER] == "cni"
+    runtime.check(user)
+    runtime.delete(user)
+    assert vnis(node) == {VNI: "config"}

@@ -12,7 +12,8 @@ from runtime import Box, Runtime, conf, ranges
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from worlds import VNI
 
-from vxlan.lab import Lab, segment, wait_until
+from vxlan import netdev
+from vxlan.lab import Lab, ping, segment, wait_until
 
 pytestmark = pytest.mark.namespaces
 
@@ -161,6 +162,21 @@ def test_they_come_and_go_with_the_configuration(lab: Lab, box: Callable[[], Box
         return False
 
     wait_until(silent, 10, "the resolver to go")
+
+
+def test_strangers_of_the_underlay_are_not_answered(lab: Lab, box: Callable[[], Box]) -> None:
+    """Linux takes what is for the segment's address by any link; the host itself may ask."""
+    host, stranger = lab.host("a", "192.0.2.1/24"), lab.host("b", "192.0.2.2/24")
+    node = host.up(segment(VNI, stranger.address, names=True, address=["10.42.0.1/16"]))
+    web = box()
+    Runtime(host, conf(node.name, lan("10.42.1."))).add(web, CNI_ARGS="K8S_POD_NAME=web")
+    netdev.add_route("10.42.0.1/32", via=host.address, netns=stranger.name)
+    assert ping(stranger, "10.42.0.1").received == 1  # type: ignore[arg-type]
+    for name in ("web", "nobody"):
+        with pytest.raises(TimeoutError):
+            ask(stranger, "10.42.0.1", name, timeout=1.0)  # type: ignore[arg-type]
+    for asking in (host, web):
+        assert addresses(ask(asking, "10.42.0.1", "web")) == [plain(web)[0]]  # type: ignore[arg-type]
 
 
 def test_another_responder_of_the_host_does_not_disturb(lab: Lab, box: Callable[[], Box]) -> None:

@@ -57,10 +57,10 @@ def main() -> int:
 
 
 def _read() -> Any:
-    text = sys.stdin.read()
     try:
+        text = sys.stdin.buffer.read()
         return json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         cause = f"the network configuration is no JSON ({error})"
         raise CniError(UNREADABLE, cause, "mend it") from None
 

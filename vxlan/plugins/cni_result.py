@@ -51,6 +51,19 @@ def routes(conf: Mapping[str, Any], told: Mapping[str, Any] | None) -> list[dict
     return list(found)
 
 
+def check_previous(conf: Mapping[str, Any]) -> None:
+    """What `result` and CHECK rely on in what was there before.  Raises CniError."""
+    before = conf.get("prevResult") or {}
+    for name, key in (("interfaces", ""), ("ips", "address"), ("routes", "dst")):
+        found = before.get(name) or []
+        if not isinstance(found, list) or not all(
+            isinstance(one, dict) and (not key or isinstance(one.get(key), str)) for one in found
+        ):
+            what = f"objects with {key}" if key else "objects"
+            cause = f"{name} of prevResult is no list of {what}"
+            raise CniError(CONFIGURATION, cause, "hand over what ADD answered")
+
+
 def ways(routes: list[dict[str, Any]], gateways: list[str | None]) -> list[Way]:
     """A route that names no gateway goes by that of the network."""
     ways = []

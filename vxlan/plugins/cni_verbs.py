@@ -37,6 +37,8 @@ def serve(call: Call, conf: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a call, or None.  Raises CniError."""
     verbs = {"ADD": _add, "DEL": _del, "CHECK": _check, "STATUS": _status, "GC": _gc}
     with _explained():
+        if call.verb in ("ADD", "CHECK"):
+            cni_result.check_previous(conf)
         return verbs[call.verb](call, conf)
 
 
