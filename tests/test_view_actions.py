@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from scapy.layers.l2 import ARP, Ether
 
+from vxlan import netdev
 from vxlan.lab import LabError
 from vxlan.lab.view.actions import Actions, _announcement
 from vxlan.lab.view.feed import Feed
@@ -66,3 +70,60 @@ def test_a_long_name_is_cut(actions: Actions) -> None:
 def test_a_flapped_mac_is_announced_as_a_host_that_has_moved_does() -> None:
     arp = ARP(hwsrc=C2.mac, psrc="10.42.0.12", hwdst="00:00:00:00:00:00", pdst="10.42.0.12")
     assert _announcement(C2) == bytes(Ether(src=C2.mac, dst="ff:ff:ff:ff:ff:ff") / arp)
+
+
+# -- wires ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wires() -> Actions:
+    hosts = (replace(A, mtu=1600), B)
+    switch = cast(Any, SimpleNamespace(name="switch"))
+    scene = Scene("test", "A test", ("switch",), hosts, (), (), {}, switch, {})
+    return Actions(lambda: scene, Feed())
+
+
+def test_one_wire_that_is_gone_keeps_no_other_from_its_width(
+    wires: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    monkeypatch.setattr(netdev, "set_mtu", lambda name, mtu, netns: done.append((name, mtu)))
+    wires.do("shrink", {"host": "a", "mtu": 1400})
+    wires.do("shrink", {"host": "b", "mtu": 1400})
+    done.clear()
+
+    def set_mtu(name: str, mtu: int, netns: str) -> None:
+        if name == "a":
+            raise netdev.NetdevError("netns switch: there is none of that name")
+        done.append((name, mtu))
+
+    monkeypatch.setattr(netdev, "set_mtu", set_mtu)
+    wires.undo()
+    assert done == [("b", 1500)]
+
+
+def test_a_wire_is_widened_after_the_click_that_was_on_its_way(
+    wires: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[tuple[str, int]] = []
+
+    def set_mtu(name: str, mtu: int, netns: str) -> None:
+        begun.set()
+        if mtu == 1400:
+            assert go_on.wait(10.0)
+        done.append((name, mtu))
+
+    monkeypatch.setattr(netdev, "set_mtu", set_mtu)
+    click = threading.Thread(target=wires.do, args=("shrink", {"host": "a", "mtu": 1400}))
+    click.start()
+    assert begun.wait(10.0)
+    undo = threading.Thread(target=wires.undo)
+    undo.start()
+    undo.join(0.2)
+    go_on.set()
+    for thread in (click, undo):
+        thread.join(10.0)
+    assert done == [("a", 1400), ("a", 1600)]
+    with pytest.raises(LabError, match="closed"):
+        wires.do("shrink", {"host": "a", "mtu": 1400})

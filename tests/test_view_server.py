@@ -5,14 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from vxlan.lab import LabError
+from vxlan.lab import LabError, wait_until
 from vxlan.lab.view import feed as feeds
+from vxlan.lab.view import server as servers
 from vxlan.lab.view.feed import Feed
 from vxlan.lab.view.server import MOST_BODY, MOST_CONNECTIONS, PageServer
 
@@ -158,6 +160,49 @@ def test_no_more_connections_than_there_is_room_for(server: PageServer) -> None:
     finally:
         for one in held:
             one.close()
+
+
+def test_a_place_is_given_back_where_no_thread_can_be_started(
+    server: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for _ in range(MOST_CONNECTIONS + 1):
+            ours, theirs = socket.socketpair()
+            server.process_request(theirs, "")
+            assert ours.recv(1) == b""
+            ours.close()
+    assert ask(server, "GET", f"/{server.token}/")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "head", ["", "GET / HTTP/1.0\r\nX: ", "POST /{}/do/ping HTTP/1.0\r\n{}\r\n"]
+)
+def test_who_sends_a_byte_now_and_then_is_not_waited_for(
+    server: PageServer, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    monkeypatch.setattr(servers, "IDLE", 0.5)
+    port = server.server_port
+    named = (
+        f"Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 4000\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), 0.05) as slow:
+        slow.sendall(head.format(server.token, named).encode())
+
+        def closed() -> bool:
+            try:
+                slow.sendall(b" ")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_until(closed, 10.0, "the server to close it")
 
 
 def test_a_taken_port_is_one_line_with_the_remedy(server: PageServer) -> None:

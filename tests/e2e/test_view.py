@@ -377,6 +377,31 @@ def test_wires_are_widened_again_and_the_port_is_closed(labs: Path) -> None:
         click(server.url, "ping")
 
 
+def test_a_wire_that_a_killed_view_left_narrow_is_widened(labs: Path) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    switch = lab.places["switch"].name
+    netdev.set_mtu("a", 1300, netns=switch)
+    with show(lab, port=0) as server:
+        assert b"silently loses" in click(server.url, "shrink", host="a", mtu=1400)
+    assert netdev.link("a", switch).mtu == 1500
+
+
+def test_a_view_ends_in_good_order_when_its_lab_is_taken_down(labs: Path) -> None:
+    path = labs / "pair.toml"
+    path.write_text(PAIR)
+    lab = manage.up(path, f"t-{secrets.token_hex(3)}").lab
+    with process("lab", "view", lab.name, "--port", "0") as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().strip()
+        assert b"silently loses" in click(url, "shrink", host="a", mtu=1400)
+        manage.down(lab.name)
+        _, said = child.communicate(timeout=30)
+    assert (child.returncode, "was taken down" in said) == (0, True)
+    assert "Traceback" not in said
+
+
 def test_where_no_lab_is_up_one_is_made_and_removed(tmp_path: Path) -> None:
     environ = {**os.environ, "PYVXLAN_LAB_DIR": str(tmp_path / "run")}
     with process("lab", "view", "--port", "0", env=environ) as child:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -36,7 +37,9 @@ class Actions:
     def __init__(self, scene: Callable[[], Scene], feed: Feed) -> None:
         self._now, self._feed = scene, feed
         self._lock = threading.Lock()
-        self._widths: dict[str, int] = {}
+        self._over = False
+        self._changed: dict[str, int] = {}
+        """The full width of each wire that was given another."""
         self._known: dict[str, Callable[[dict[str, Any]], str]] = {
             "ping": self.ping,
             "forget": self.forget,
@@ -54,6 +57,8 @@ class Actions:
             raise LabError(f"{action[:40]!r} is no action: there are {', '.join(self._known)}")
         try:
             with self._lock:
+                if self._over:
+                    raise LabError("the page is closed")
                 done = self._known[action](said)
         except (api.ApiError, netdev.NetdevError, OSError) as error:
             raise LabError(f"{action}: {error}") from error
@@ -61,9 +66,12 @@ class Actions:
         return done
 
     def undo(self) -> None:
-        """Give every wire its width back."""
-        for host, mtu in self._widths.items():
-            netdev.set_mtu(host, mtu, netns=self._scene.switch.name)
+        """Give every wire its width back, after the last action: none is done from now on."""
+        with self._lock:
+            self._over = True
+            for host, mtu in self._changed.items():
+                with suppress(netdev.NetdevError, OSError):  # the lab may be down by now
+                    netdev.set_mtu(host, mtu, netns=self._scene.switch.name)
 
     def ping(self, said: dict[str, Any]) -> str:
         """One echo request `from` a container `to` another, with `size` bytes of data."""
@@ -126,10 +134,8 @@ class Actions:
         """Let the wire between `host` and its network carry packets of `mtu` bytes only."""
         host = _named(self._scene.hosts, said.get("host"))
         mtu = _number(said.get("mtu"), NARROWEST, WIDEST, "mtu")
-        netns = self._scene.switch.name
-        self._widths.setdefault(host.name, netdev.link(host.name, netns).mtu)
-        netdev.set_mtu(host.name, mtu, netns=netns)
-        full = self._widths[host.name]
+        full = self._changed[host.name] = host.mtu
+        netdev.set_mtu(host.name, mtu, netns=self._scene.switch.name)
         self._feed.tell("wire", {"host": host.name, "mtu": mtu, "full": full}, f"wire {host.name}")
         if mtu < full:
             return f"The wire to {host.name} now silently loses what is longer than {mtu} bytes."

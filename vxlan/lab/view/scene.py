@@ -60,6 +60,7 @@ class HostView:
     vtep      "pyvxlan", "kernel" or "none"
     node      what vxlan.api knows its pyvxlan node by, or None
     dstport   UDP port of its VTEP
+    mtu       of its wire to the network, as the lab was made: bytes
     """
 
     name: str
@@ -69,6 +70,7 @@ class HostView:
     node: str | None
     segments: tuple[SegmentView, ...]
     dstport: int = DSTPORT
+    mtu: int = 1500
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def _host(host: RunningHost) -> HostView:
             SegmentView(one["vni"], one["device"], one["bridge"]) for one in host.state["segments"]
         ),
         host.state["dstport"],
+        host.state["link"]["mtu"],
     )
 
 

@@ -11,15 +11,19 @@ Who else can reach this port?  Other users of the machine, and every web page th
 teacher's browser shows.  So each address begins with a random token.  The Host header
 must name this machine (no other name may be rebound to it), a POST must come from
 a page of our own origin, and every answer forbids to load anything from elsewhere.
-Connections, request sizes, times and readers are bounded.
+Connections, request sizes, times and readers are bounded: a whole request comes in time,
+so that nobody holds a place by sending a byte now and then.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +37,7 @@ ADDRESS = "127.0.0.1"
 MOST_CONNECTIONS = 48
 MOST_BODY = 4096
 IDLE = 15.0
-"""Seconds for a request to come, and for a page to take what it is sent."""
+"""Seconds for a whole request to come, and for a page to take each thing it is sent."""
 
 ALIVE = 5.0
 """Seconds between two signs of life on a quiet feed."""
@@ -113,7 +117,11 @@ class PageServer(ThreadingHTTPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self._room.release()
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection and give its room back."""
@@ -137,13 +145,39 @@ def _page_files() -> dict[str, tuple[str, bytes]]:
     return {"": found["index.html"], **found}
 
 
+class _InTime(io.RawIOBase):
+    """What a connection sends within `IDLE` seconds in all.  Raises TimeoutError after that."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end = time.monotonic() + IDLE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(IDLE)
+
+
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """One request.  HTTP/1.0: the connection ends with the answer."""
 
     server: PageServer
     timeout = IDLE
     server_version = "pyvxlan"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_InTime(self.connection))
 
     def do_GET(self) -> None:
         self._guarded(self._get)
