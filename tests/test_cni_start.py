@@ -60,7 +60,7 @@ def refused(verb: str, said: bytes) -> dict[str, Any]:
     environment = {"CNI_COMMAND": verb, "CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0"}
     done = subprocess.run(
         [sys.executable, "-m", "vxlan.plugins.cni"],
-        env={**environment, "CNI_NETNS": "/run/netns/none"},
+        env={**environment, "CNI_NETNS": "/run/netns/none", "PYTHONIOENCODING": "utf-8:strict"},
         input=said,
         capture_output=True,
     )

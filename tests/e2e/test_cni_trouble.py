@@ -177,7 +177,9 @@ def test_a_plugin_that_died_half_way_is_tidied_up_while_no_node_runs(
         wait_until(lambda: not attached(runtime), 10, "it to be struck out")
 
 
-def test_del_asks_every_node_where_none_is_named(here: Runtime, box: Callable[[], Box]) -> None:
+def test_check_and_del_ask_every_node_where_none_is_named(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
     """A second node came after the container; ADD says what it wants, DEL has to succeed."""
     one = box()
     here.add(one)
@@ -185,6 +187,7 @@ def test_del_asks_every_node_where_none_is_named(here: Runtime, box: Callable[[]
     with pytest.raises(Refused, match="several nodes run here") as refused:
         here.call("ADD", box(), {"node": None})
     assert refused.value.code == 7
+    assert here.call("CHECK", one, {"node": None, "prevResult": here.results[one.name]}) is None
     for _ in range(2):
         assert here.call("DEL", one, {"node": None}) is None
         assert attached(here) == []
@@ -200,3 +203,13 @@ def test_del_where_no_node_is_named_and_none_runs(
     assert here.call("DEL", one, {"node": None}, **nobody) is None
     assert not netdev.exists("eth0", one.name)
     wait_until(lambda: not attached(here), 10, "the node to strike it out")
+
+
+def test_gc_asks_every_node_where_none_is_named(
+    runtimes: tuple[Runtime, Runtime], box: Callable[[], Box]
+) -> None:
+    for runtime in runtimes:
+        runtime.add(box())
+    none = {"node": None, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+    assert runtimes[0].call("GC", conf=none) is None
+    assert [attached(runtime) for runtime in runtimes] == [[], []]

@@ -23,7 +23,7 @@ from vxlan.plugins.cni_words import (
     asked,
     names_of,
 )
-from vxlan.plugins.join import KEY, attach, detach, look, node_for
+from vxlan.plugins.join import KEY, attach, detach, find_attached, look, node_for
 
 _CODES = {
     "usage": CONFIGURATION,
@@ -130,11 +130,9 @@ def _gc(call: Call, conf: dict[str, Any]) -> None:
         cause = "cni.dev/valid-attachments is missing"
         raise CniError(CONFIGURATION, cause, "the runtime has to list what is in use")
     known = {(one.get("containerID"), one.get("ifname")) for one in valid}
-    node = node_for(conf.get("node"))
-    for one in api.call(node, "attached", network=conf["name"]):
+    for node, one in find_attached(conf.get("node"), {"network": conf["name"]}):
         if (one["container"], one["ifname"]) not in known:
-            key: dict[str, Any] = {name: one[name] for name in KEY}
-            api.call(node, "detach", **key)
+            detach(node, {name: one[name] for name in KEY})
     delegate = cni_ipam.delegate_of(conf)
     if delegate:
         cni_ipam.run("GC", delegate, conf, call)
@@ -147,7 +145,7 @@ def _check(call: Call, conf: dict[str, Any]) -> None:
     before = conf.get("prevResult")
     if not before:
         raise CniError(CONFIGURATION, "prevResult is missing", "CHECK needs the result of ADD")
-    found = api.call(node_for(conf.get("node")), "attached", **_key(call, conf))
+    found = [one for _, one in find_attached(conf.get("node"), _key(call, conf))]
     if not found:
         raise CniError(UNKNOWN_CONTAINER, f"container {call.container} is not attached", _AGAIN)
     if not found[0]["plugged"]:

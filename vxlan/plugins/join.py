@@ -76,6 +76,12 @@ def detach(wanted: object, key: Mapping[str, Any]) -> None:
         _delete_port(key)
 
 
+def find_attached(wanted: object, key: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What matches, each with its node: the one that is named, else any.  Raises ApiError."""
+    nodes = [str(wanted)] if wanted else api.running() or [node_for(None)]
+    return [(node, one) for node in nodes for one in api.call(node, "attached", **key)]
+
+
 def _delete_port(key: Mapping[str, Any]) -> None:
     """By the name that the node gave it; the other end goes with it."""
     from vxlan.attached import Key  # what it imports is slow, and seldom needed
