@@ -73,6 +73,8 @@ def test_an_endpoint_of_ipv6_alone_has_a_mac_that_is_the_same_each_time(host: Ho
     [
         ({"vni": ""}, "vni: it is missing: give the VXLAN Network Identifier"),
         ({"vni": "many"}, "vni: 'many' is no number"),
+        ({"vni": "99999999999999"}, "vni: 99999999999999 is out of range: give one from 0 to"),
+        ({"vni": "-1"}, "vni: -1 is out of range: give one from 0 to 16777215"),
         ({"vnii": "3"}, "-o vnii: no such option: did you mean vni?"),
         ({"colour": "red"}, "-o colour: no such option: known are vni, remotes, mtu"),
     ],

@@ -179,6 +179,24 @@ def test_the_node_is_started_with_the_host_s_address_and_started_again(
     assert (made.vtep.local, made.vtep.dstport, made.segments) == (("192.0.2.1",), 4790, ())
 
 
+def test_a_node_that_cannot_be_started_is_tried_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(config, "DIRECTORY", here / "etc" / "pyvxlan")
+    monkeypatch.setattr("vxlan.plugins.docker_managed.PAUSE", 0.01)
+    started, node = here / "started", here / "python"
+    node.write_text(f'#!/bin/sh\necho "$*" >> {started}\n')
+    node.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(node))
+    (here / "etc").write_text("no folder")
+    carrier = Carrier({"LOCAL": "192.0.2.1"})
+    carrier.start()
+    wait_until(lambda: "the node cannot be started: " in caplog.text, 10, "it to fail")
+    (here / "etc").unlink()
+    wait_until(started.exists, 10, "the node to be started")
+    carrier.stop()
+
+
 @pytest.mark.skipif(not (ROOT / "packaging").exists(), reason="no source tree here")
 @pytest.mark.namespaces
 def test_the_plugin_s_folder_holds_all_that_it_runs(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ def inside(name: str | None) -> Iterator[None]:
         return
     target = opened(name)
     try:
-        home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+        with _explained(f"netns {name}"):
+            home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with _explained(f"netns {name}"):
                 kernel.setns(target)

@@ -155,6 +155,22 @@ def test_a_plugin_killed_at_any_moment_leaves_nothing_half_made(hosts: Hosts) ->
     assert pool["used"] == {"10.42.0.1": "gateway"}
 
 
+def test_a_network_removed_without_the_plugin_keeps_neither_vni_nor_subnet(hosts: Hosts) -> None:
+    a, _ = hosts
+    create = ("network", "create", "-d", "pyvxlan", "--ipam-driver", "pyvxlan", "--subnet",
+              "10.43.0.0/16", "-o", "vni=43")  # fmt: skip
+    before = a.state(), a.links()
+    a.docker(*create, "gone")
+    a.kill("plugin")
+    a.docker("network", "rm", "gone", timeout=120)
+    a.start_plugin()
+    assert a.state()["networks"] == before[0]["networks"]
+    assert a.links() == before[1]
+    a.docker(*create, "anew")
+    a.docker("network", "rm", "anew")
+    assert (a.state(), a.links()) == before
+
+
 def test_many_containers_leave_nothing_behind(hosts: Hosts) -> None:
     a, _ = hosts
     one_life(a, 0)

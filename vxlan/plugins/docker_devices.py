@@ -25,6 +25,7 @@ makes what is missing and takes away what is there.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -42,6 +43,9 @@ _QUIET = {
     "/proc/sys/net/bridge/bridge-nf-call-arptables": "0",
 }
 """The bridges' namespace says nothing by itself, and filters nothing."""
+
+_NO_NAMESPACE = (errno.ENOENT, errno.EINVAL)
+"""There is none, or only its name is left; after anything else the bridges may be there."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,9 @@ class Devices:
         """Make the namespace where it is missing."""
         try:
             self._quieten()
-        except NetdevError:  # there is none, or only its name is left
+        except NetdevError as error:
+            if error.errno not in _NO_NAMESPACE:
+                raise
             with suppress(NetdevError):
                 netns.delete(self.netns)
             netns.create(self.netns)
@@ -138,5 +144,8 @@ class Devices:
         return strange
 
     def _delete(self, name: str) -> None:
-        if netdev.exists(name, self.netns):
+        try:
             netdev.delete(name, self.netns)
+        except NetdevError as error:
+            if error.errno != errno.ENODEV:
+                raise

@@ -57,10 +57,16 @@ class Carrier:
         self._thread.join(STOP_TIMEOUT)
 
     def _run(self) -> None:
+        said = ""
         while not self._ended.is_set():
-            address = self._local or docker_engine.own_address()
-            if address is not None:
-                self._run_once(self._write(address))
+            try:
+                address = self._local or docker_engine.own_address()
+                if address is not None:
+                    self._run_once(self._write(address))
+            except OSError as error:  # a full disk, no more processes: it passes
+                if str(error) != said:
+                    log.error("the node cannot be started: %s: it is tried again", error)
+                said = str(error)
             self._ended.wait(PAUSE)
 
     def _run_once(self, path: Path) -> None:

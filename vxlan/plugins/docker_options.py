@@ -19,6 +19,7 @@ from typing import Any
 
 from vxlan.plugins.docker_http import Refusal
 from vxlan.plugins.docker_state import Endpoint, Network
+from vxlan.wire import MAX_VNI
 
 GENERIC = "com.docker.network.generic"
 INTERNAL = "com.docker.network.internal"
@@ -50,6 +51,8 @@ def network(body: Mapping[str, Any]) -> Network:
             f"vni: {'it is missing' if vni is None else f'{vni!r} is no number'}: "
             "give the VXLAN Network Identifier, the same on every host: -o vni=42"
         )
+    if not 0 <= vni <= MAX_VNI:  # names of devices are made of it
+        raise Refusal(f"vni: {vni} is out of range: give one from 0 to {MAX_VNI}, -o vni=42")
     keys.setdefault("announce", True)
     pools = [data for family in ("IPv4Data", "IPv6Data") for data in body.get(family) or ()]
     return Network(
