@@ -134,14 +134,14 @@ class Announcer:
         """Take no part any more; what is forgotten with it."""
         if vni not in self._sides:
             return []
-        self._say(vni, Kind.LEAVE, self._sides[vni].remotes, now)
+        self._say(vni, Kind.LEAVE, self._remotes(vni), now)
         side = self._sides.pop(vni)
         return [Change(vni, mac, None) for mac in side.told]
 
     def leave(self, now: float) -> None:
         """Say that this VTEP ends."""
-        for vni, side in self._sides.items():
-            self._say(vni, Kind.LEAVE, side.remotes, now)
+        for vni in self._sides:
+            self._say(vni, Kind.LEAVE, self._remotes(vni), now)
 
     # -- our own stations ------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Announcer:
         if station.mac not in side.own and len(side.own) >= MAX_OWN:
             raise ValueError(f"{MAX_OWN} stations are announced here already")
         side.own[station.mac] = station
-        self._say(vni, Kind.TELL, side.remotes, now, [station])
+        self._say(vni, Kind.TELL, self._remotes(vni), now, [station])
         return self._forget(vni, side, [station.mac] if station.mac in side.told else [])
 
     def remove(self, vni: int, mac: bytes, now: float) -> bool:
@@ -165,7 +165,7 @@ class Announcer:
         station = side.own.pop(mac, None)
         if station is None:
             return False
-        self._say(vni, Kind.WITHDRAW, side.remotes, now, [Station(mac)])
+        self._say(vni, Kind.WITHDRAW, self._remotes(vni), now, [Station(mac)])
         return True
 
     # -- what others told ------------------------------------------------------------------

@@ -363,3 +363,14 @@ def test_a_sender_whose_clock_was_set_back_is_soon_believed(make: MakeEngine) ->
     here.del_station(VNI, MAC, 3.0)
     carry(here, there, 3.0)
     assert remotes_of(there) is None
+
+
+def test_who_answered_and_ends_before_its_first_tick_says_so(make: MakeEngine) -> None:
+    here, there = pair(make, KEY)
+    there.tick(0.1)  # asks
+    here.decap([one._replace(remote=PEER) for one in there.take_output()[0]], 0.1)
+    there.decap([one._replace(remote=US) for one in here.take_output()[0]], 0.1)
+    assert remotes_of(there) == (US,)
+    here.leave(0.2)
+    there.decap([one._replace(remote=US) for one in here.take_output()[0]], 0.2)
+    assert remotes_of(there) is None
