@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 A, AAAA = 1, 28
 _VERSIONS = {A: 4, AAAA: 6}
-_SIZES = {A: 4, AAAA: 16}
 NO_ERROR, SERVER_FAILURE, NO_SUCH_NAME = 0, 2, 3
 MAX_SIZE = 4096
 """Bytes of the longest message that is read."""

@@ -109,7 +109,6 @@ class FastPackets(Announcing, Watching, FastTables):
             return Drop.ANNOUNCEMENT_REFUSED
         self.core.count(None, peer, Count.ANNOUNCEMENTS, 1)
         self.follow(changes, now)
-        self.follow_neighbours()
         return None
 
     def follow(self, changes: Iterable[Change], now: float) -> None:
@@ -122,10 +121,7 @@ class FastPackets(Announcing, Watching, FastTables):
                         self.fdb_set(vni, mac, to, State.EXTERN_LEARN, SOURCE, now)
             elif is_announced(entry):
                 self.fdb_remove(vni, mac, now, State.EXTERN_LEARN)
-
-    def follow_neighbours(self) -> None:
-        """Let the workers leave questions to Python where any can be answered."""
-        for vni in self._sides:
+            # Workers leave questions to Python where any can be answered.
             self.core.set_answers(vni, self.announcer.answers(vni))
 
     def answered(self, vni: int, frame: bytes) -> bool:
@@ -208,7 +204,6 @@ class FastPackets(Announcing, Watching, FastTables):
         self.core.tick(now)
         self._sync_events()
         self.follow(self.announcer.tick(now), now)
-        self.follow_neighbours()
         self.probing.tick(now)
         self.follow_paths()
 

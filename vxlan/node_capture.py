@@ -20,13 +20,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vxlan import config_values as values
 from vxlan.api import ApiError
 from vxlan.api_stream import Stream
+from vxlan.arguments import Args, checked, only
 from vxlan.recorder import Batch
 from vxlan.sight import SNAPLEN, Seen, Sight, each, lost, pack
 
@@ -176,22 +176,9 @@ def wanted(packets: list[Seen], sight: Sight, missed: int) -> Batch:
     return Batch(b"".join(map(pack, cut)), len(cut), missed)
 
 
-def _sight(args: dict[str, Any]) -> Sight:
-    sight = Sight()
-    for key, value in args.items():
-        if key not in _ARGUMENTS:
-            takes = ", ".join(_ARGUMENTS)
-            raise ApiError(f"no such argument: {key} (this takes {takes})", "usage")
-        if value is not None:
-            sight = replace(sight, **{key: _checked(key, _ARGUMENTS[key], value)})
-    return sight
-
-
-def _checked(key: str, check: Callable[[object], T], value: object) -> T:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ApiError(f"{key}: {error}", "usage") from None
+def _sight(args: Args) -> Sight:
+    only(args, *_ARGUMENTS)
+    return Sight(**{key: checked(args, key, _ARGUMENTS[key]) for key in args})
 
 
 def _packed(value: object) -> bytes:

@@ -49,7 +49,7 @@ class Explain:
         _refuse_mixed(args)
         if "datagram" in args:
             return self._datagram(args)
-        segment, notes = self._segment(args), list[str]()
+        segment, notes = self._node.operations.segment(args), list[str]()
         if "frame" in args:
             octets = checked(args, "frame", _octets)
         else:
@@ -103,20 +103,6 @@ class Explain:
     def _is_full(self, segment: NodeSegment) -> bool:
         count = self._node.engine.fdb_count(segment.config.vni)
         return count >= segment.policy.maxaddress
-
-    # -- arguments ----------------------------------------------------------------------
-
-    def _segment(self, args: Args) -> NodeSegment:
-        segments = self._node.segments
-        there = ", ".join(map(str, segments)) or "none"
-        if "vni" not in args:
-            if len(segments) != 1:
-                raise ApiError(f"which segment: give a vni (there are {there})", "usage")
-            return next(iter(segments.values()))
-        vni = checked(args, "vni", values.vni)
-        if vni not in segments:
-            raise ApiError(f"no segment {vni} here: there are {there}", "not_found")
-        return segments[vni]
 
 
 def _refuse_mixed(args: Args) -> None:

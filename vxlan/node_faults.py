@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vxlan import config_fault
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
+from vxlan.arguments import Args, only
 from vxlan.config_rules import family_problem
 from vxlan.engine import FaultRefused, FaultState
 from vxlan.event import Event, EventKind
@@ -23,8 +24,6 @@ from vxlan.fault import Fault
 
 if TYPE_CHECKING:
     from vxlan.node import Node
-
-Args = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +57,13 @@ class FaultOperations:
 
     def list(self, args: Args) -> Any:
         """The faults in force."""
-        for key in args:
-            raise ApiError(f"no such argument: {key} (this takes none)", "usage")
+        only(args)
         return faults_json(self._node.engine.faults())
 
     def clear(self, args: Args) -> Any:
         """End one fault, or all of them; {"cleared": how many}."""
-        number = args.pop("id", None)
-        for key in args:
-            raise ApiError(f"no such argument: {key} (this takes id)", "usage")
+        only(args, "id")
+        number = args.get("id")
         if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
             raise ApiError(f"id: {number!r} is not the number of a fault", "usage")
         cleared = self._node.engine.fault_clear(number)

@@ -19,10 +19,7 @@ from vxlan import config_values as values
 from vxlan import netdev, node_ping, report
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
-from vxlan.arguments import Args
-from vxlan.arguments import checked as _checked
-from vxlan.arguments import only as _only
-from vxlan.arguments import optional as _optional
+from vxlan.arguments import Args, checked, only, optional
 from vxlan.config_rules import family_problem, station_problem
 from vxlan.fdb import FdbFull, Remote, State
 from vxlan.node_explain import Explain
@@ -74,19 +71,19 @@ class Operations:
 
     async def show(self, args: Args) -> Any:
         """Everything but the entries."""
-        _only(args)
+        only(args)
         taps = {vni: segment.config.tap for vni, segment in self._node.segments.items()}
         lost = await asyncio.to_thread(_lost_in_ring, taps)
         return report.node_json(self._node, lost)
 
     async def reload(self, args: Args) -> Any:
         """Read the configuration again; {"changed": [sentences]}."""
-        _only(args)
+        only(args)
         return {"changed": await self._node.reloader.reload()}
 
     def down(self, args: Args) -> Any:
         """End; {"pid": whom to wait for}."""
-        _only(args)
+        only(args)
         self._node.stop("asked to by command")
         return {"pid": os.getpid()}
 
@@ -94,8 +91,8 @@ class Operations:
 
     def fdb_show(self, args: Args) -> Any:
         """The entries of one segment or of all."""
-        _only(args, "vni")
-        chosen = self._segments(args)
+        only(args, "vni")
+        chosen = self.segments(args)
         return [row for segment in chosen for row in report.fdb_json(segment)]
 
     async def fdb_add(self, args: Args) -> Any:
@@ -107,7 +104,7 @@ class Operations:
         return await self._write(args, replace=True)
 
     async def _write(self, args: Args, *, replace: bool) -> Any:
-        _only(args, "vni", "mac", "dst", "port", "state")
+        only(args, "vni", "mac", "dst", "port", "state")
         segment = self.segment(args)
         mac = _mac(args)
         remote = self._remote(args)
@@ -148,7 +145,7 @@ class Operations:
 
     async def fdb_del(self, args: Args) -> Any:
         """Withdraw an entry, or one remote of it."""
-        _only(args, "vni", "mac", "dst", "port")
+        only(args, "vni", "mac", "dst", "port")
         segment = self.segment(args)
         mac = _mac(args)
         if mac == ZERO_MAC:
@@ -172,16 +169,16 @@ class Operations:
 
     async def fdb_flush(self, args: Args) -> Any:
         """Withdraw all entries of a state and of a remote address; {"flushed": how many}."""
-        _only(args, "vni", "state", "dst")
+        only(args, "vni", "state", "dst")
         segment = self.segment(args)
-        dst = _checked(args, "dst", values.underlay_address) if "dst" in args else None
+        dst = checked(args, "dst", values.underlay_address) if "dst" in args else None
         flushed = segment.flush(_state(args), dst)
         await segment.refit()
         return {"flushed": flushed}
 
     def fdb_why(self, args: Args) -> Any:
         """Where an entry comes from, and its last moves."""
-        _only(args, "vni", "mac")
+        only(args, "vni", "mac")
         segment = self.segment(args)
         mac, now = _mac(args), time.monotonic()
         entry = segment.engine.fdb_get(segment.config.vni, mac)
@@ -195,15 +192,15 @@ class Operations:
 
     def remote_show(self, args: Args) -> Any:
         """The flood lists, with the state and the counters of each remote."""
-        _only(args, "vni")
-        return [row for segment in self._segments(args) for row in report.remotes_json(segment)]
+        only(args, "vni")
+        return [row for segment in self.segments(args) for row in report.remotes_json(segment)]
 
     async def remote_add(self, args: Args) -> Any:
         """Add to the flood list; `echo` is a station behind the remote (vxlan/echo.py)."""
-        _only(args, "vni", "dst", "port", "echo")
+        only(args, "vni", "dst", "port", "echo")
         segment = self.segment(args)
         remote = self._remote(args)
-        station = _optional(args, "echo", None, values.station_address)
+        station = optional(args, "echo", None, values.station_address)
         if station and (problem := station_problem(station, segment.config.address)):
             raise ApiError(f"echo: {problem}", "conflict")
         await self._refuse_misfit(segment, remote)
@@ -215,7 +212,7 @@ class Operations:
 
     async def remote_del(self, args: Args) -> Any:
         """Take from the flood list."""
-        _only(args, "vni", "dst", "port")
+        only(args, "vni", "dst", "port")
         segment = self.segment(args)
         remote = self._remote(args)
         self._del_from_flood_list(segment, remote)
@@ -226,9 +223,9 @@ class Operations:
 
     async def ping(self, args: Args) -> Any:
         """Probe a remote; what was answered, and what is known of the path afterwards."""
-        _only(args, "dst", "port", "ports", "size")
-        ports = _optional(args, "ports", 4, lambda one: values.whole(one, 1, 64, "1 to 64 ports"))
-        size = _optional(args, "size", None, lambda one: values.whole(one, 100, 65535, "bytes"))
+        only(args, "dst", "port", "ports", "size")
+        ports = optional(args, "ports", 4, lambda one: values.whole(one, 1, 64, "1 to 64 ports"))
+        size = optional(args, "size", None, lambda one: values.whole(one, 100, 65535, "bytes"))
         remote, engine = self._remote(args), self._node.engine
         self._refuse_stranger(remote)
         answer = await node_ping.ping(
@@ -264,7 +261,8 @@ class Operations:
 
     # -- arguments -------------------------------------------------------------------------
 
-    def _segments(self, args: Args) -> list[NodeSegment]:
+    def segments(self, args: Args) -> list[NodeSegment]:
+        """The segment that a request names, or all.  Raises ApiError."""
         return [self.segment(args)] if "vni" in args else list(self._node.segments.values())
 
     def segment(self, args: Args) -> NodeSegment:
@@ -275,7 +273,7 @@ class Operations:
             if len(segments) != 1:
                 raise ApiError(f"which segment: give a vni (there are {there})", "usage")
             return next(iter(segments.values()))
-        vni = _checked(args, "vni", values.vni)
+        vni = checked(args, "vni", values.vni)
         if vni not in segments:
             raise ApiError(f"no segment {vni} here: there are {there}", "not_found")
         return segments[vni]
@@ -283,8 +281,8 @@ class Operations:
     def _remote(self, args: Args) -> Remote:
         default = self._node.config.vtep.dstport
         if args.get("port") is not None:
-            default = _checked(args, "port", values.port)
-        remote = _checked(args, "dst", lambda value: values.remote(value, default))
+            default = checked(args, "port", values.port)
+        remote = checked(args, "dst", lambda value: values.remote(value, default))
         if remote.address in self._node.local:
             raise ApiError(f"dst: {remote.address} is this VTEP itself: name another", "usage")
         if problem := family_problem(remote.address, self._node.local):
@@ -303,11 +301,11 @@ def _lost_in_ring(taps: Mapping[int, str]) -> dict[int, int]:
 
 def _mac(args: Args) -> bytes:
     """The MAC of a station, or the all-zero MAC for the flood list."""
-    mac = _checked(args, "mac", values.mac)
-    return mac if mac == ZERO_MAC else _checked(args, "mac", values.station)
+    mac = checked(args, "mac", values.mac)
+    return mac if mac == ZERO_MAC else checked(args, "mac", values.station)
 
 
 def _state(args: Args) -> State | None:
     if "state" not in args:
         return None
-    return State(_checked(args, "state", values.one_of(*(state.value for state in State))))
+    return State(checked(args, "state", values.one_of(*(state.value for state in State))))

@@ -19,14 +19,13 @@ from vxlan import config_values as values
 from vxlan.announcement import MAX_ADDRESSES
 from vxlan.api import ApiError
 from vxlan.api_server import Operation
+from vxlan.arguments import Args, checked, only, optional
 from vxlan.engine import StationState
 from vxlan.node_segment import NodeSegment
 from vxlan.wire import mac_text
 
 if TYPE_CHECKING:
     from vxlan.node import Node
-
-Args = dict[str, Any]
 
 MIN_KEY, MAX_KEY = 16, 1024
 """Bytes of a key file, white space around it left out."""
@@ -66,7 +65,7 @@ class Stations:
     def add(self, args: Args) -> Any:
         """Announce a station; one that is there gets the addresses that are given now."""
         segment = self._announcing(args, "mac", "address")
-        mac, addresses = _mac(args), _addresses(args.get("address"))
+        mac, addresses = checked(args, "mac", values.station), _addresses(args)
         now = time.monotonic()
         try:
             segment.engine.add_station(segment.config.vni, mac, addresses, now)
@@ -77,7 +76,7 @@ class Stations:
     def delete(self, args: Args) -> Any:
         """Announce a station no more."""
         segment = self._announcing(args, "mac")
-        mac = _mac(args)
+        mac = checked(args, "mac", values.station)
         if not segment.engine.del_station(segment.config.vni, mac, time.monotonic()):
             text = f"{mac_text(mac)} is not announced here: `pyvxlan station show` lists them"
             raise ApiError(text, "not_found")
@@ -85,25 +84,21 @@ class Stations:
 
     def show(self, args: Args) -> Any:
         """What is announced, by us and by others."""
-        _refuse_others(args, "vni")
-        chosen = [self._segment(args)] if "vni" in args else list(self._node.segments.values())
+        only(args, "vni")
         return [
             station_json(one, segment.config.vni)
-            for segment in chosen
+            for segment in self._node.operations.segments(args)
             for one in segment.engine.stations(segment.config.vni)
         ]
 
     def _announcing(self, args: Args, *names: str) -> NodeSegment:
-        _refuse_others(args, "vni", *names)
-        segment = self._segment(args)
+        only(args, "vni", *names)
+        segment = self._node.operations.segment(args)
         if not segment.config.announce:
             vni = segment.config.vni
             text = f"segment {vni} does not announce: set announce = true in its [[segment]]"
             raise ApiError(text, "conflict")
         return segment
-
-    def _segment(self, args: Args) -> NodeSegment:
-        return self._node.operations.segment(args)
 
 
 def station_json(one: StationState, vni: int) -> dict[str, Any]:
@@ -112,28 +107,16 @@ def station_json(one: StationState, vni: int) -> dict[str, Any]:
     return {"vni": vni, "mac": mac_text(one.mac), "address": addresses, "remote": one.remote}
 
 
-def _refuse_others(args: Args, *names: str) -> None:
-    for key in args:
-        if key not in names:
-            raise ApiError(f"no such argument: {key} (this takes {', '.join(names)})", "usage")
-
-
-def _mac(args: Args) -> bytes:
-    try:
-        return values.station(args.get("mac"))
-    except ValueError as error:
-        raise ApiError(f"mac: {error}", "usage") from None
-
-
-def _addresses(given: object) -> tuple[bytes, ...]:
-    found: dict[bytes, None] = {}
-    try:
-        for one in values.listed(given) if given is not None else ():
-            found[ip_address(values.text(one).partition("/")[0]).packed] = None
-    except ValueError as error:
-        raise ApiError(f"address: {error}", "usage") from None
+def _addresses(args: Args) -> tuple[bytes, ...]:
+    found: tuple[bytes, ...] = optional(args, "address", (), _packed)
     for size in (4, 16):
         if sum(len(one) == size for one in found) > MAX_ADDRESSES:
             text = f"address: a station is announced with at most {MAX_ADDRESSES} of each kind"
             raise ApiError(text, "usage")
-    return tuple(found)
+    return found
+
+
+def _packed(given: object) -> tuple[bytes, ...]:
+    """Each of some IP addresses once; what follows a slash is passed over."""
+    texts = [values.text(one).partition("/")[0] for one in values.listed(given)]
+    return tuple(dict.fromkeys(ip_address(text).packed for text in texts))
