@@ -31,7 +31,7 @@ LAYERS = {
         twin decision outer_read
     """,
     "edges": """
-        tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify
+        tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify bounded
         pcap* middleware*
     """,
     "python engine": "pyengine*",

@@ -23,12 +23,13 @@ import os
 import socket
 import socketserver
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from vxlan.bounded import BoundedThreads
 
 MAX_BODY = 1 << 20
 """Bytes of the longest request that is read."""
@@ -49,16 +50,14 @@ class Refusal(Exception):
     """What a container engine asks for cannot be done; one line with cause and remedy."""
 
 
-class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class PluginServer(BoundedThreads, socketserver.UnixStreamServer):
     """Answers on a socket that only its owner may use.  `serve_forever`, then `close`."""
 
-    daemon_threads = True
-    request_queue_size = MAX_CLIENTS
+    most = request_queue_size = MAX_CLIENTS
 
     def __init__(self, path: Path, methods: Mapping[str, Handler]) -> None:
         self.path = path
         self.methods = methods
-        self._free = threading.BoundedSemaphore(MAX_CLIENTS)
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         super().__init__(str(path), _Request)
@@ -71,24 +70,9 @@ class PluginServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         finally:
             os.umask(umask)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own, if there is one to be had."""
-        if not self._free.acquire(blocking=False):
-            log.warning("%d requests at once: one more is turned away", MAX_CLIENTS)
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
-            self._free.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Give the place back, however the request ended."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def turned_away(self) -> None:
+        """Docker asks again."""
+        log.warning("%d requests at once: one more is turned away", MAX_CLIENTS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or spoke no HTTP, is no trouble of ours."""

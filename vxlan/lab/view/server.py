@@ -26,10 +26,11 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
 from typing import Any
 
+from vxlan.bounded import BoundedThreads
 from vxlan.lab.view.feed import Crowded, Feed
 from vxlan.lab.wait import LabError
 
@@ -73,21 +74,19 @@ class Refused(Exception):
         self.status = status
 
 
-class PageServer(ThreadingHTTPServer):
+class PageServer(BoundedThreads, HTTPServer):
     """Serves the page from its own threads, from `start` until `stop`.
 
     Raises LabError if the port is taken.
     """
 
-    daemon_threads = True
-    request_queue_size = MOST_CONNECTIONS
+    most = request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, feed: Feed, do: Do, port: int) -> None:
         self.feed, self.do = feed, do
         self.token = secrets.token_urlsafe(18)
         self.files = _page_files()
         self.ending = threading.Event()
-        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
@@ -111,24 +110,6 @@ class PageServer(ThreadingHTTPServer):
         self.ending.set()
         self.shutdown()
         self.server_close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin a thread for a connection, if there is room for one."""
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
-            self._room.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection and give its room back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke concerns nobody else."""
