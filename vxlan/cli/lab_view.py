@@ -39,10 +39,10 @@ def view(name: str | None, port: int) -> None:
     for number in _ENDING:
         signal.signal(number, signal.default_int_handler)
     with failures(), _lab(name) as lab, show(lab, port) as server:
-        output.note(f"lab {lab.name}: {lab_words.summary(lab)}. Open this; Ctrl-C ends it:")
-        click.echo(server.url)
-        sys.stdout.flush()
         with suppress(KeyboardInterrupt):
+            output.note(f"lab {lab.name}: {lab_words.summary(lab)}. Open this; Ctrl-C ends it:")
+            click.echo(server.url)
+            sys.stdout.flush()
             while lab.name in store.names():
                 time.sleep(1.0)
             output.note(f"lab {lab.name} was taken down")
