@@ -103,7 +103,7 @@ class NodeSegment:
             async with self._devices:
                 await self._open()
         except BaseException:
-            self.engine.remove_segment(vni)
+            self._leave_engine()
             raise
         log.info("%s", self._summary())
 
@@ -118,9 +118,13 @@ class NodeSegment:
         if self._recovery is not None:
             await self._recovery
         async with self._devices:
-            self.engine.set_announcing(self.config.vni, False, time.monotonic())
-            self.engine.remove_segment(self.config.vni)
+            self._leave_engine()
             await asyncio.to_thread(self._attachment.close)
+
+    def _leave_engine(self) -> None:
+        """Say what is announced no more while there is a clock to say it by, and go."""
+        self.engine.set_announcing(self.config.vni, False, time.monotonic())
+        self.engine.remove_segment(self.config.vni)
 
     def _summary(self) -> str:
         where = f"tap {self.config.tap}"
