@@ -29,6 +29,7 @@ from vxlan.fastnames import Side
 from vxlan.fastsight import Watching
 from vxlan.fasttables import FastTables
 from vxlan.fdb import FdbFull, Remote, State
+from vxlan.segment import Segment
 from vxlan.vtep import refuse_to_encap, replicate
 from vxlan.wire import inspect
 
@@ -161,30 +162,24 @@ class FastPackets(Announcing, Watching, FastTables):
         flooded: bool,
         now: float,
     ) -> list[Datagram]:
-        decide = partial(self.too_big, vni, frame, remotes, limit, flooded, now)
+        segment = self._sides[vni].segment
+        targets = segment.flood_list if flooded else remotes
+        decide = partial(self.too_big, segment, frame, targets, limit, now)
         if self._recorder is None:
             return decide()
         entry = None if flooded else self.fdb_get(vni, frame[0:6])
-        return self._tell_frame(self._sides[vni].segment, frame, entry, now, decide)
+        return self._tell_frame(segment, frame, entry, now, decide)
 
     def too_big(
-        self,
-        vni: int,
-        frame: bytes,
-        remotes: tuple[Remote, ...],
-        limit: int,
-        flooded: bool,
-        now: float,
+        self, segment: Segment, frame: bytes, targets: tuple[Remote, ...], limit: int, now: float
     ) -> list[Datagram]:
         """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
-        segment = self._sides[vni].segment
         inner = inspect(frame)
         parts = fit.fragments(segment, frame, inner, limit)
         if not parts:
             answer = fit.refuse(segment, frame, inner, limit, now)
             if answer is not None:
-                self.answers.append(Frame(vni, answer))
-        targets = segment.flood_list if flooded else remotes
+                self.answers.append(Frame(segment.vni, answer))
         whole = (replicate(segment, part, inspect(part), targets) for part in parts)
         return [datagram for made in whole for datagram in made]
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from vxlan import probe
 from vxlan.engine import Datagram
 from vxlan.mtu import family_of
 from vxlan.wire import (
@@ -40,9 +41,6 @@ from vxlan.wire import (
     IPPROTO_ICMPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
-    IPV4_HLEN,
-    IPV6_HLEN,
-    UDP_HLEN,
     VXLAN_HLEN,
     ethertype_at,
     inspect,
@@ -55,9 +53,6 @@ Side = Literal["encap", "decap", "both"]
 
 RESERVED_BITS = (1 << 64) - 1 - (I_FLAG << 56) - (0xFFFFFF << 8)
 """All bits of the VXLAN header that must be zero."""
-
-OUTER = {4: IPV4_HLEN + UDP_HLEN, 6: IPV6_HLEN + UDP_HLEN}
-"""Bytes of an outer IP packet before the VXLAN header, by IP version."""
 
 PROTOCOLS = {"icmp": IPPROTO_ICMP, "tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "icmp6": IPPROTO_ICMPV6}
 
@@ -182,7 +177,7 @@ def vni_of(payload: bytes) -> int | None:
 
 def outer_size(datagram: Datagram) -> int:
     """Bytes of the outer IP packet that carries a datagram."""
-    return len(datagram.payload) + OUTER[family_of(datagram.remote.address)]
+    return probe.outer_size(datagram.payload, family_of(datagram.remote.address))
 
 
 def announcement(vni: int, mac: bytes) -> bytes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from runtime import Box, Runtime, conf, ranges
 from worlds import VNI, Pair, kernel_pair, python_pair, restore
 
 from vxlan import api
-from vxlan.lab import Lab, segment
+from vxlan.lab import Lab, manage, segment, store
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,6 +34,17 @@ def lab() -> Iterator[Lab]:
     """A lab of the test's own."""
     with Lab("e2e") as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Labs of these tests are written down here, and all removed at the end."""
+    folder = tmp_path_factory.mktemp("labs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYVXLAN_LAB_DIR", str(folder / "run"))
+        yield folder
+        for name in store.names():
+            manage.down(name)
 
 
 @pytest.fixture

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import secrets
 import socket
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from packets import probe_frame
-from worlds import VNI, Pair, two_hosts
+from worlds import VNI, Pair, lab_of, two_hosts
 
 from tests.clirun import complaint, run
 from tests.topologies import PAIR
 from vxlan import netdev
 from vxlan.cli import session
-from vxlan.lab import Container, Lab, RunningLab, Sniffer, manage, ping, segment, store
+from vxlan.lab import Container, Lab, RunningLab, Sniffer, ping, segment
 
 pytestmark = pytest.mark.namespaces
 
@@ -130,18 +129,9 @@ def test_words_name_stations_of_the_host(pair: Pair) -> None:
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+def there(labs: Path) -> RunningLab:
     """A lab that stays up; its nodes' sockets lie in folders of their own."""
-    folder = tmp_path_factory.mktemp("labs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYVXLAN_LAB_DIR", str(folder / "run"))
-        path = folder / f"t-{secrets.token_hex(3)}.toml"
-        path.write_text(PAIR)
-        try:
-            yield manage.up(path).lab
-        finally:
-            for name in store.names():
-                manage.down(name)
+    return lab_of(labs, PAIR)
 
 
 def test_names_of_a_lab_are_stations_and_its_nodes_are_asked(there: RunningLab) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -22,21 +21,6 @@ from vxlan import netns, pcap_read
 from vxlan.lab import RunningLab, manage, processes, store, wait_until, watch
 
 pytestmark = pytest.mark.namespaces
-
-
-@pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Labs of these tests are written down here, and all removed at the end."""
-    folder = tmp_path_factory.mktemp("labs")
-    before = os.environ.get("PYVXLAN_LAB_DIR")
-    os.environ["PYVXLAN_LAB_DIR"] = str(folder / "run")
-    yield folder
-    for name in store.names():
-        manage.down(name)
-    if before is None:
-        del os.environ["PYVXLAN_LAB_DIR"]
-    else:
-        os.environ["PYVXLAN_LAB_DIR"] = before
 
 
 @pytest.fixture(scope="module")

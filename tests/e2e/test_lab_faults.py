@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from worlds import lab_of
 
 from tests.clirun import complaint, run
 from tests.topologies import PAIR
-from vxlan.lab import RunningLab, manage, ping, store
+from vxlan.lab import RunningLab, ping
 
 pytestmark = pytest.mark.namespaces
 
@@ -26,21 +24,8 @@ side   = "encap"
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
-    folder = tmp_path_factory.mktemp("labs")
-    before = os.environ.get("PYVXLAN_LAB_DIR")
-    os.environ["PYVXLAN_LAB_DIR"] = str(folder / "run")
-    path = folder / f"t-{secrets.token_hex(3)}.toml"
-    path.write_text(FROM_THE_START)
-    try:
-        yield manage.up(path).lab
-    finally:
-        for name in store.names():
-            manage.down(name)
-        if before is None:
-            del os.environ["PYVXLAN_LAB_DIR"]
-        else:
-            os.environ["PYVXLAN_LAB_DIR"] = before
+def there(labs: Path) -> RunningLab:
+    return lab_of(labs, FROM_THE_START)
 
 
 def answered(lab: RunningLab) -> bool:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packets import probe_frame
-from worlds import Pair
+from worlds import Pair, lab_of
 
 from tests.clirun import complaint, run
 from tests.topologies import PAIR
-from vxlan.lab import RunningLab, Sniffer, manage, ping, store
+from vxlan.lab import RunningLab, Sniffer, ping
 from vxlan.pcap import ETHERNET, RAW_IP, Interface, PcapWriter
 
 pytestmark = pytest.mark.namespaces
@@ -66,21 +64,8 @@ def test_a_node_judges_what_it_captured(shared_pair: Pair, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
-    folder = tmp_path_factory.mktemp("labs")
-    before = os.environ.get("PYVXLAN_LAB_DIR")
-    os.environ["PYVXLAN_LAB_DIR"] = str(folder / "run")
-    path = folder / f"t-{secrets.token_hex(3)}.toml"
-    path.write_text(PAIR)
-    try:
-        yield manage.up(path).lab
-    finally:
-        for name in store.names():
-            manage.down(name)
-        if before is None:
-            del os.environ["PYVXLAN_LAB_DIR"]
-        else:
-            os.environ["PYVXLAN_LAB_DIR"] = before
+def there(labs: Path) -> RunningLab:
+    return lab_of(labs, PAIR)
 
 
 def test_a_container_of_a_lab_sends_them(there: RunningLab, tmp_path: Path) -> None:

@@ -55,17 +55,6 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Labs of these tests are written down here, and all removed at the end."""
-    folder = tmp_path_factory.mktemp("labs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYVXLAN_LAB_DIR", str(folder / "run"))
-        yield folder
-        for name in store.names():
-            manage.down(name)
-
-
-@pytest.fixture(scope="module")
 def shown(labs: Path) -> Iterator[World]:
     if MISSING:
         pytest.skip(MISSING)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from vxlan.lab import Container, Host, Lab, Node, segment
+from vxlan.lab import Container, Host, Lab, Node, RunningLab, manage, segment
 from vxlan.lab.topology import OVERLAY_MTU
 
 VNI = 42
@@ -74,3 +76,10 @@ def restore(pair: Pair, engine: str) -> None:
     for other in set(remotes) - {remote}:
         node.call("remote.del", vni=VNI, dst=other)
     node.call("fdb.flush", vni=VNI)
+
+
+def lab_of(labs: Path, text: str) -> RunningLab:
+    """A lab from the text of a topology, which stays up until the fixture `labs` ends."""
+    path = labs / f"t-{secrets.token_hex(3)}.toml"
+    path.write_text(text)
+    return manage.up(path).lab

@@ -10,6 +10,7 @@ import secrets
 import select
 import socket
 import time
+from collections.abc import Generator, Iterable
 
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import ping
@@ -31,6 +32,13 @@ def runs(lab: RunningLab, host: str) -> Verdict:
         f"the node of {host} runs",
         f"nobody listens on its control socket; {there.node.log_path} says why",
     )
+
+
+def all_hold(verdicts: Iterable[Verdict]) -> Generator[Verdict, None, bool]:
+    """Tell each, and return whether all of them hold: without these the rest means nothing."""
+    told = list(verdicts)
+    yield from told
+    return all(verdict.holds for verdict in told)
 
 
 def reaches(lab: RunningLab, source: str, target: str, size: int = 56) -> Verdict:

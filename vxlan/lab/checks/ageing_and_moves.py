@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
-from vxlan.lab.checks import reaches, runs, send
+from vxlan.lab.checks import all_hold, reaches, runs, send
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.running import RunningLab
 from vxlan.lab.wait import LabTimeout, wait_until
@@ -16,9 +16,7 @@ _LONGEST = 3600.0
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """c2 is found where it is now, moves are followed, and silence is forgotten."""
-    verdicts = [runs(lab, host) for host in lab.hosts]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold(runs(lab, host) for host in lab.hosts)):
         return
     yield reaches(lab, "c1", "c3")
     yield reaches(lab, "c1", "c2")

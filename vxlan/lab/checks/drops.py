@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from vxlan.lab.checks import runs
+from vxlan.lab.checks import all_hold, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import ping
 from vxlan.lab.running import RunningLab
@@ -17,9 +17,7 @@ HOSTS = ("a", "b", "c")
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """Pings come back, and the counters of discards stand still meanwhile."""
-    verdicts = [runs(lab, host) for host in HOSTS]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold(runs(lab, host) for host in HOSTS)):
         return
     before = {host: _drops(lab, host) for host in HOSTS}
     for source, target in PAIRS:

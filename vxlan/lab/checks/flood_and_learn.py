@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from vxlan.lab import watch
-from vxlan.lab.checks import hears_once, reaches, runs
+from vxlan.lab.checks import all_hold, hears_once, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import ping
 from vxlan.lab.running import RunningLab
@@ -17,9 +17,7 @@ _PINGS = 5
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """Broadcasts reach everybody once, and frames to a known station reach only that one."""
-    verdicts = [runs(lab, host) for host in lab.hosts]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold(runs(lab, host) for host in lab.hosts)):
         return
     yield hears_once(lab, "c1", "c2")
     yield hears_once(lab, "c1", "c3")

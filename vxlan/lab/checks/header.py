@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxlan.lab.checks import reaches, runs
+from vxlan.lab.checks import all_hold, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.running import RunningLab
 
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """Both ends use one UDP port and one VNI, and frames pass."""
-    verdicts = [runs(lab, "a"), runs(lab, "b")]
-    yield from verdicts
-    if all(verdict.holds for verdict in verdicts):
+    if (yield from all_hold([runs(lab, "a"), runs(lab, "b")])):
         a, b = lab.hosts["a"].node.show(), lab.hosts["b"].node.show()
         yield _same("UDP port", a["vtep"]["dstport"], b["vtep"]["dstport"])
         yield _same("VNI", *([one["vni"] for one in shown["segments"]] for shown in (a, b)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from vxlan.lab.checks import runs
+from vxlan.lab.checks import all_hold, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import ping
 from vxlan.lab.running import RunningLab
@@ -20,9 +20,7 @@ PAUSE = 0.1
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """c1 reaches c2 and c3 all the time, and the intruder has not been switched off."""
-    verdicts = [runs(lab, "a"), runs(lab, "x")]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold([runs(lab, "a"), runs(lab, "x")])):
         return
     yield _goes_on(lab)
     for station, host in (("c2", "b"), ("c3", "c")):

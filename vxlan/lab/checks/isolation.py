@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from vxlan import netdev
-from vxlan.lab.checks import reaches, runs
+from vxlan.lab.checks import all_hold, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import ping
 from vxlan.lab.running import RunningContainer, RunningLab
@@ -29,9 +29,7 @@ def prepare(lab: RunningLab) -> None:
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """The red ones reach each other, the blue ones too, and nobody hears the others."""
-    verdicts = [runs(lab, "a"), runs(lab, "b")]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold([runs(lab, "a"), runs(lab, "b")])):
         return
     yield reaches(lab, *RED)
     yield reaches(lab, *BLUE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxlan.lab.checks import reaches, runs
+from vxlan.lab.checks import all_hold, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import tcp_transfer
 from vxlan.lab.running import RunningLab
@@ -15,9 +15,7 @@ _TRANSFER = 1 << 18
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """Packets of every size arrive, and TCP gets through both ways."""
-    node = runs(lab, "a")
-    yield node
-    if not node.holds:
+    if not (yield from all_hold([runs(lab, "a")])):
         return
     yield reaches(lab, "c1", "c2")
     yield reaches(lab, "c1", "c2", size=_DATA)

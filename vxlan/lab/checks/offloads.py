@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vxlan.lab.checks import reaches, runs
+from vxlan.lab.checks import all_hold, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.probe import tcp_transfer
 from vxlan.lab.running import RunningLab
@@ -35,9 +35,7 @@ def prepare(lab: RunningLab) -> None:
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """A transfer from c1 to c2, seen at c1 and on the wire of a."""
-    verdicts = [runs(lab, "a"), runs(lab, "b"), reaches(lab, "c1", "c2")]
-    yield from verdicts
-    if not all(verdict.holds for verdict in verdicts):
+    if not (yield from all_hold([runs(lab, "a"), runs(lab, "b"), reaches(lab, "c1", "c2")])):
         return
     c1, c2 = lab.containers["c1"], lab.containers["c2"]
     with Sniffer(c1, LINK) as inner, Sniffer(lab.hosts["a"], LINK) as outer:

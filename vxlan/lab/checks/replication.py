@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxlan.lab.checks import hears_once, reaches, runs
+from vxlan.lab.checks import all_hold, hears_once, reaches, runs
 from vxlan.lab.lesson import Verdict
 from vxlan.lab.running import RunningLab
 
@@ -13,9 +13,7 @@ _KERNEL = ("d1", "d2", "d3")
 
 def check(lab: RunningLab) -> Iterator[Verdict]:
     """A broadcast of anybody arrives at everybody else, once."""
-    node = runs(lab, "a")
-    yield node
-    if not node.holds:
+    if not (yield from all_hold([runs(lab, "a")])):
         return
     yield hears_once(lab, "d1", "d2")
     yield hears_once(lab, "d3", "d1")
