@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from vxlan import fit
 from vxlan.announce import SOURCE, Change, is_announced
 from vxlan.announcement import is_announcement
 from vxlan.announcing import Announcing
@@ -29,9 +28,7 @@ from vxlan.fastnames import Side
 from vxlan.fastsight import Watching
 from vxlan.fasttables import FastTables
 from vxlan.fdb import FdbFull, Remote, State
-from vxlan.segment import Segment
-from vxlan.vtep import refuse_to_encap, replicate
-from vxlan.wire import inspect
+from vxlan.vtep import encap_too_big, refuse_to_encap
 
 UNBOUNDED = 0xFFFFFFFF
 
@@ -164,24 +161,11 @@ class FastPackets(Announcing, Watching, FastTables):
     ) -> list[Datagram]:
         segment = self._sides[vni].segment
         targets = segment.flood_list if flooded else remotes
-        decide = partial(self.too_big, segment, frame, targets, limit, now)
+        decide = partial(encap_too_big, segment, frame, targets, limit, self.answers, now)
         if self._recorder is None:
             return decide()
         entry = None if flooded else self.fdb_get(vni, frame[0:6])
         return self._tell_frame(segment, frame, entry, now, decide)
-
-    def too_big(
-        self, segment: Segment, frame: bytes, targets: tuple[Remote, ...], limit: int, now: float
-    ) -> list[Datagram]:
-        """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
-        inner = inspect(frame)
-        parts = fit.fragments(segment, frame, inner, limit)
-        if not parts:
-            answer = fit.refuse(segment, frame, inner, limit, now)
-            if answer is not None:
-                self.answers.append(Frame(segment.vni, answer))
-        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
-        return [datagram for made in whole for datagram in made]
 
     def decap(self, datagrams: Sequence[Datagram], now: float) -> list[Frame]:
         frames: list[Frame] = []

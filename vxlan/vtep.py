@@ -140,7 +140,7 @@ class Vtep:
         inner = inspect(frame)
         limit = fit.limit_of(segment, inner.l3, targets, self.paths.rooms)
         if len(frame) - inner.l3 > limit:
-            return self._encap_too_big(segment, frame, inner, targets, limit, now)
+            return encap_too_big(segment, frame, targets, limit, self.answers, now)
         frame = fit.clamped(segment, frame, targets, self.paths.rooms)
         return replicate(segment, frame, inner, targets)
 
@@ -152,23 +152,6 @@ class Vtep:
         segment.tally.count(Count.SUPPRESSED)
         self.answers.append(Frame(segment.vni, answer))
         return True
-
-    def _encap_too_big(
-        self,
-        segment: Segment,
-        frame: bytes,
-        inner: Inner,
-        targets: tuple[Remote, ...],
-        limit: int,
-        now: float,
-    ) -> list[Datagram]:
-        parts = fit.fragments(segment, frame, inner, limit)
-        if not parts:
-            answer = fit.refuse(segment, frame, inner, limit, now)
-            if answer is not None:
-                self.answers.append(Frame(segment.vni, answer))
-        whole = (replicate(segment, part, inspect(part), targets) for part in parts)
-        return [datagram for made in whole for datagram in made]
 
     # -- underlay -> TAP ---------------------------------------------------------------
 
@@ -335,6 +318,25 @@ def replicate(
         counts[Count.ENCAP_PACKETS] += 1
         counts[Count.ENCAP_BYTES] += len(frame)
     return [Datagram(remote, payload, inner.flow, tos, ttl) for remote in targets]
+
+
+def encap_too_big(
+    segment: Segment,
+    frame: bytes,
+    targets: tuple[Remote, ...],
+    limit: int,
+    answers: list[Frame],
+    now: float,
+) -> list[Datagram]:
+    """What becomes of a frame that does not fit: fragments, or an answer (vxlan/fit.py)."""
+    inner = inspect(frame)
+    parts = fit.fragments(segment, frame, inner, limit)
+    if not parts:
+        answer = fit.refuse(segment, frame, inner, limit, now)
+        if answer is not None:
+            answers.append(Frame(segment.vni, answer))
+    whole = (replicate(segment, part, inspect(part), targets) for part in parts)
+    return [datagram for made in whole for datagram in made]
 
 
 def _outer_fields(policy: Policy, inner: Inner) -> tuple[int, int]:
