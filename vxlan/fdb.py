@@ -47,9 +47,6 @@ from vxlan.event import EventKind
 REFRESH = 1.0
 """Seconds within which a second sighting of a station does not touch its entry."""
 
-MAX_REMOTES_OF_ENTRY = 4096
-"""How many remotes one MAC may have."""
-
 
 class Remote(NamedTuple):
     """Where datagrams go: underlay address in canonical text form, and UDP port."""
