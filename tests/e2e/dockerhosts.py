@@ -226,6 +226,19 @@ class DockerHost:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
+    def reboot(self) -> None:
+        """Lose processes, /run and network devices, keep the disk, and start as the units do."""
+        self.close()
+        self._children.clear()
+        (self.folder / "ready").unlink()
+        self._hold()
+        for link in json.loads(self.run("ip", "-j", "link")):
+            if link["ifname"] not in ("lo", self.host.link):
+                self.run("ip", "link", "delete", link["ifname"], check=False)
+        self.start_node()
+        self.start_plugin()
+        self.start_dockerd()
+
     def close(self) -> None:
         """End everything that runs on the host."""
         with suppress(ProcessLookupError):

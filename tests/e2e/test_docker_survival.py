@@ -136,6 +136,21 @@ def test_a_dockerd_that_is_killed_leaves_no_orphan(
     assert sorted(ports) == sorted(f"p{name[:12]}" for name in endpoints(a))
 
 
+def test_a_host_that_boots_anew_has_its_networks_and_containers_back(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    a.docker("run", "-d", "--stop-signal", "KILL", "--name", "always", "--network", "net",
+             "--ip", "10.42.0.78", "--restart", "always", "box:1", "sleep", "9999")  # fmt: skip
+    a.reboot()
+    wait_until(lambda: a.docker("ps", "-q", "--filter", "name=always"), 30, "it to be back")
+    assert a.address("always", "net") == "10.42.0.78"
+    assert ping(a, "always", there)
+    a.docker("start", "c1")
+    assert ping(a, "c1", there)
+    assert len(endpoints(a)) == 2
+
+
 def test_a_plugin_killed_at_any_moment_leaves_nothing_half_made(hosts: Hosts) -> None:
     a, _ = hosts
     before = a.links()
