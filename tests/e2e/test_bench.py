@@ -34,7 +34,7 @@ def left_behind(before: set[str]) -> set[str]:
 
 def test_a_small_matrix_measures_and_leaves_nothing() -> None:
     before = set(netns.names())
-    overlays = "none,kernel,python,macvlan,ipvlan-l3"
+    overlays = "none,kernel,python,fastpath-tap,fastpath-macvlan,docker-pyvxlan,macvlan,ipvlan-l3"
     done = subprocess.run(
         [*BENCH, "--json", "--overlays", overlays, "--tests", "tcp-1,rr", *SMALL],
         capture_output=True,
@@ -48,6 +48,7 @@ def test_a_small_matrix_measures_and_leaves_nothing() -> None:
     assert set(by_overlay) == set(overlays.split(","))
     assert len(by_overlay["python"]["rounds"]) == 3
     assert by_overlay["kernel"]["ratio_to_kernel"] == 1.0
+    assert by_overlay["docker-pyvxlan"]["median"] is not None, by_overlay["docker-pyvxlan"]["why"]
     assert {row["test"] for row in rows if row["overlay"] == "python"} >= {"tcp-1", "cpu-vteps"}
     assert left_behind(before) == set()
 

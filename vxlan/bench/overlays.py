@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vxlan import netdev
-from vxlan.bench import attach, docker, tools
+from vxlan.bench import attach, docker, plugin, tools
 from vxlan.bench.world import Site
 from vxlan.lab import segment
 from vxlan.lab.topology import LINK
@@ -67,6 +67,7 @@ OVERLAYS = {
         Overlay("fastpath", "pyvxlan, compiled engine", partial(pyvxlan, "fastpath")),
         Overlay("fastpath-tap", "the same, the TAP itself as a container's eth0", attach.tap),
         Overlay("fastpath-macvlan", "the same, a macvlan on the TAP", attach.macvlan),
+        Overlay("docker-pyvxlan", "the same, as Docker's network driver", plugin.driver),
         Overlay("python", "pyvxlan, Python engine", partial(pyvxlan, "python")),
         Overlay(
             "ovs",

@@ -26,6 +26,10 @@ _PLUGIN = click.option(
     "--plugin", metavar="NAME", default="pyvxlan",
     help="Name of the driver, for `docker network create -d NAME`.  [pyvxlan]",
 )  # fmt: skip
+_SOCKETS = click.option(
+    "--sockets", metavar="DIR", default="/run/docker/plugins",
+    help="Where Docker looks for NAME.sock.  [/run/docker/plugins]",
+)  # fmt: skip
 
 
 @click.group()
@@ -48,8 +52,9 @@ def docker() -> None:
 )  # fmt: skip
 @_PLUGIN
 @_STATE
+@_SOCKETS
 @verbosity_options
-def serve(node: str | None, share: str | None, plugin: str, state: str) -> int:
+def serve(node: str | None, share: str | None, plugin: str, state: str, sockets: str) -> int:
     """Be a network driver of Docker's, in the foreground until SIGTERM or SIGINT.
 
     A node has to run (`pyvxlan up`); it carries the packets.  Networks, and the
@@ -66,7 +71,7 @@ def serve(node: str | None, share: str | None, plugin: str, state: str) -> int:
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     logs.to_stderr()
-    return serve(Settings(name=name, node=node, share=part, state=Path(state)))
+    return serve(Settings(name, node, part, state=Path(state), sockets=Path(sockets)))
 
 
 @docker.command(hidden=True)

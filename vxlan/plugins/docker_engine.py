@@ -10,8 +10,9 @@ import http.client
 import ipaddress
 import json
 import os
-import socket
 from typing import Any
+
+from vxlan.plugins.unix_http import UnixConnection
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -19,17 +20,6 @@ TIMEOUT = 2.0
 """Seconds to wait for an answer."""
 
 MAX_ANSWER = 16 << 20
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self._path)
 
 
 def socket_path() -> str:
@@ -83,7 +73,7 @@ def own_address() -> str | None:
 
 def _get(path: str) -> tuple[int, Any]:
     """Status and object; 0 and None where there is no answer."""
-    connection = _Connection(socket_path())
+    connection = UnixConnection(socket_path(), TIMEOUT)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
