@@ -20,7 +20,8 @@ changed, which it does only when a station is new, moves or goes.  What refreshe
 entry (`updated`, `used`) is a plain store: nobody decides by half of it.
 
 An entry costs 44 bytes, its place in the index 8 and its bucket 8.  All memory is
-taken when the table is made; what is not used is never touched and costs nothing.
+taken when the table is made; what is not used is never touched and costs nothing
+(pages.pxd).
 
 MACs are chosen by whoever forges frames, so the hash is seeded with a secret.
 """
@@ -31,6 +32,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from atomic cimport load_u32, read_fence, store_u32, write_fence
+from pages cimport pages_free, pages_new
 
 cdef enum:
     NONE = 0xFFFFFFFF
@@ -108,10 +110,10 @@ cdef inline Fdb *fdb_new(uint32_t limit, double ageing, uint64_t seed) noexcept 
     fdb.ageing = ageing
     fdb.seed = seed
     fdb.free_list = NONE
-    fdb.index = <uint32_t *>calloc(size, sizeof(uint32_t))
-    fdb.entries = <Entry *>calloc(limit, sizeof(Entry))
-    fdb.holders = <Holder *>calloc(MAX_HOLDERS, sizeof(Holder))
-    fdb.buckets = <Bucket *>calloc(limit + 1, sizeof(Bucket))
+    fdb.index = <uint32_t *>pages_new(size * sizeof(uint32_t))
+    fdb.entries = <Entry *>pages_new(entries_size(fdb))
+    fdb.holders = <Holder *>pages_new(MAX_HOLDERS * sizeof(Holder))
+    fdb.buckets = <Bucket *>pages_new(buckets_size(fdb))
     if fdb.index == NULL or fdb.entries == NULL or fdb.holders == NULL or fdb.buckets == NULL:
         fdb_free(fdb)
         return NULL
@@ -120,11 +122,19 @@ cdef inline Fdb *fdb_new(uint32_t limit, double ageing, uint64_t seed) noexcept 
 
 cdef inline void fdb_free(Fdb *fdb) noexcept nogil:
     if fdb != NULL:
-        free(fdb.index)
-        free(fdb.entries)
-        free(fdb.holders)
-        free(fdb.buckets)
+        pages_free(fdb.index, (fdb.mask + <size_t>1) * sizeof(uint32_t))
+        pages_free(fdb.entries, entries_size(fdb))
+        pages_free(fdb.holders, MAX_HOLDERS * sizeof(Holder))
+        pages_free(fdb.buckets, buckets_size(fdb))
         free(fdb)
+
+
+cdef inline size_t entries_size(const Fdb *fdb) noexcept nogil:
+    return (<size_t>fdb.limit + 1) * sizeof(Entry)
+
+
+cdef inline size_t buckets_size(const Fdb *fdb) noexcept nogil:
+    return (<size_t>fdb.limit + 1) * sizeof(Bucket)
 
 
 # -- the index --------------------------------------------------------------------

@@ -17,6 +17,7 @@ from atomic cimport (
     store_pointer, store_u64,
 )
 from fdb cimport Fdb, fdb_free, fdb_new
+from pages cimport pages_free, pages_new
 from sight cimport release_sight
 from tables cimport *
 
@@ -82,8 +83,8 @@ cdef inline void release_segment(void *memory) noexcept nogil:
     fdb_free(segment.fdb)
     free(segment.flood)
     free(segment.own)
-    free(segment.known)
-    free(segment.learn_as)
+    pages_free(segment.known, MAX_PEERS)
+    pages_free(segment.learn_as, MAX_PEERS * sizeof(uint32_t))
     tally_clear(&segment.tally)
     free(segment)
 
@@ -122,10 +123,10 @@ cdef inline Tables *tables_new(uint64_t seed) noexcept nogil:
     tables.seed = seed
     tables.wake = -1
     tables.peer_count = FIRST_PEER
-    tables.peers = <Peer *>calloc(MAX_PEERS, sizeof(Peer))
-    tables.peer_index = <uint32_t *>calloc(PEER_SLOTS, sizeof(uint32_t))
-    tables.remotes = <Far *>calloc(MAX_REMOTES, sizeof(Far))
-    tables.groups = <Group **>calloc(MAX_GROUPS, sizeof(void *))
+    tables.peers = <Peer *>pages_new(MAX_PEERS * sizeof(Peer))
+    tables.peer_index = <uint32_t *>pages_new(PEER_SLOTS * sizeof(uint32_t))
+    tables.remotes = <Far *>pages_new(MAX_REMOTES * sizeof(Far))
+    tables.groups = <Group **>pages_new(MAX_GROUPS * sizeof(void *))
     tables.segments = <Segment **>calloc(SEGMENT_SLOTS, sizeof(void *))
     tables.ring = <CEvent *>calloc(RING, sizeof(CEvent))
     if (
@@ -154,10 +155,10 @@ cdef inline void tables_free(Tables *tables) noexcept nogil:
             free(tables.groups[at])
     tally_clear(&tables.tally)
     release_sight(tables.sight)
-    free(tables.peers)
-    free(tables.peer_index)
-    free(tables.remotes)
-    free(tables.groups)
+    pages_free(tables.peers, MAX_PEERS * sizeof(Peer))
+    pages_free(tables.peer_index, PEER_SLOTS * sizeof(uint32_t))
+    pages_free(tables.remotes, MAX_REMOTES * sizeof(Far))
+    pages_free(tables.groups, MAX_GROUPS * sizeof(void *))
     free(tables.segments)
     free(tables.ring)
     pthread_mutex_destroy(&tables.mutex)
@@ -178,8 +179,8 @@ cdef inline bint segment_add(
         segment.taps[at] = -1
     segment.fdb = fdb_new(limit, ageing, seed)
     segment.flood = group_new(0)
-    segment.known = <uint8_t *>calloc(MAX_PEERS, 1)
-    segment.learn_as = <uint32_t *>calloc(MAX_PEERS, sizeof(uint32_t))
+    segment.known = <uint8_t *>pages_new(MAX_PEERS)
+    segment.learn_as = <uint32_t *>pages_new(MAX_PEERS * sizeof(uint32_t))
     if (
         not tally_init(&segment.tally) or segment.fdb == NULL or segment.flood == NULL
         or segment.known == NULL or segment.learn_as == NULL

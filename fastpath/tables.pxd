@@ -32,6 +32,7 @@ from atomic cimport (
     store_pointer, store_u32,
 )
 from fdb cimport NONE, Fdb
+from pages cimport pages_free, pages_new
 
 cdef extern from *:
     """
@@ -343,26 +344,29 @@ cdef inline Segment *segment_find(Tables *tables, uint32_t vni) noexcept nogil:
 # -- counters ----------------------------------------------------------------------
 
 
+cdef inline size_t tally_size() noexcept nogil:
+    return <size_t>SLOTS * MAX_PEERS * sizeof(void *)
+
+
 cdef inline bint tally_init(Tally *tally) noexcept nogil:
     cdef int slot
+    cdef Counters **all_of_them = <Counters **>pages_new(tally_size())
     tally.counted = 0
-    tally.apart = <uint8_t *>calloc(MAX_PEERS, 1)
+    tally.apart = <uint8_t *>pages_new(MAX_PEERS)
     for slot in range(SLOTS):
-        tally.of[slot] = <Counters **>calloc(MAX_PEERS, sizeof(void *))
-        if tally.of[slot] == NULL:
-            return False
-    return tally.apart != NULL
+        tally.of[slot] = all_of_them + slot * MAX_PEERS if all_of_them != NULL else NULL
+    return all_of_them != NULL and tally.apart != NULL
 
 
 cdef inline void tally_clear(Tally *tally) noexcept nogil:
     cdef int slot, peer
-    for slot in range(SLOTS):
-        if tally.of[slot] != NULL and tally.apart != NULL:
-            for peer in range(MAX_PEERS):
-                if peer < FIRST_PEER or tally.apart[peer]:
+    if tally.of[0] != NULL and tally.apart != NULL:
+        for peer in range(MAX_PEERS):
+            if peer < FIRST_PEER or tally.apart[peer]:
+                for slot in range(SLOTS):
                     free(tally.of[slot][peer])
-        free(tally.of[slot])
-    free(tally.apart)
+    pages_free(tally.of[0], tally_size())
+    pages_free(tally.apart, MAX_PEERS)
 
 
 cdef inline uint32_t counted_as(Tables *tables, Tally *tally, uint32_t peer) noexcept nogil:

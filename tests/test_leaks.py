@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,18 @@ def test_packets_leave_nothing_behind() -> None:
             before = resident()
     assert before
     assert resident() - before < GROWTH
+
+
+def test_segments_leave_nothing_behind() -> None:
+    engine = fastengine.FastEngine(("192.0.2.1",), 4789)
+    engine.add_segment(VNI, Policy())
+    sizes = [(come_and_go(engine, float(now)), resident())[1] for now in range(3)]
+    assert sizes[2] - sizes[1] < GROWTH
+
+
+def come_and_go(engine: Any, now: float) -> None:
+    for vni in range(100, 300):
+        engine.add_segment(vni, Policy())
+    for vni in range(100, 300):
+        engine.remove_segment(vni)
+    engine.tick(now)
