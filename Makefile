@@ -5,6 +5,7 @@
 # make sanitize  the compiled engine's tests under the address and undefined-behaviour sanitizers
 # make fuzz    both engines on input that libFuzzer makes up, for SECONDS=600 (needs clang)
 # make soak    ten million packets, 1 GiB each way through an underlay that disturbs it, 200 containers
+# make test-engines  the tests of containers with the engines of another Debian, SUITE=trixie (needs debootstrap)
 # make bench   build, then measure in memory, save the figures, compare with the last ones
 # make bench-smoke  each of these measurements once, untimed
 # make docker-plugin  build/docker-plugin, for `docker plugin create pyvxlan build/docker-plugin`
@@ -31,7 +32,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(RECENT)' 2>/dev/null && echo $$p && break; done)
 endif
 
-.PHONY: build test demo lint sanitize sanitized fuzz soak bench bench-smoke docker-plugin dist clean preflight missing-packages
+.PHONY: build test demo lint sanitize sanitized fuzz soak test-engines bench bench-smoke docker-plugin dist clean preflight missing-packages
 .DEFAULT_GOAL := build
 unexport PYVXLAN_NO_EXT  # what is developed and tested has the extension
 
@@ -120,6 +121,16 @@ soak: build
 	$(BIN)/python -m pytest -q -k "not python" tests/test_leaks.py tests/e2e/test_disturbed.py $(PYTEST_ARGS)
 	PYVXLAN_CONTAINERS=200 PYVXLAN_SOAK=1073741824 \
 	$(BIN)/python -m pytest -q tests/e2e/test_docker_survival.py $(PYTEST_ARGS)
+
+# Built once, in build/; `rm -r` removes it.
+test-engines: SUITE := trixie
+test-engines: build
+	@test "$$(id -u)" = 0 || { echo "make test-engines needs root: sudo make test-engines"; exit 1; }
+	@command -v debootstrap >/dev/null || { echo "make test-engines: $(APT) debootstrap"; exit 1; }
+	test -e build/engines-$(SUITE)/complete || tests/e2e/newer_engines.sh $(SUITE) build/engines-$(SUITE)
+	PYVXLAN_ENGINES=$(CURDIR)/build/engines-$(SUITE) $(BIN)/python -m pytest -q \
+	tests/e2e/test_docker.py tests/e2e/test_docker_survival.py tests/e2e/test_docker_swarm.py \
+	tests/e2e/test_podman_netavark.py $(PYTEST_ARGS)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root for network namespaces: sudo make demo"; exit 1; }

@@ -194,14 +194,20 @@ class Session:
                 found.append(f"{socket.inet_ntop(family, packed)}/{length}")
         return found
 
-    def add_route(self, name: str, dst: str, gateway: str = "", *, mtu: int = 0) -> None:
-        """Route a prefix by a link; without `gateway` it is on the link.  `mtu`: its metric."""
+    def add_route(
+        self, name: str, dst: str, gateway: str = "", *, mtu: int = 0, metric: int = 0
+    ) -> None:
+        """Route a prefix by a link; without `gateway` it is on the link.
+
+        Of two routes for a prefix the one with the lower `metric` counts; `mtu`: bytes.
+        """
         family, packed, length = _prefix(dst)
         scope = 0 if gateway else 253  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK
         body = struct.pack("=BBBBBBBBI", family, length, 0, 0, _RT_TABLE_MAIN, 3, scope, 1, 0)
         body += _attribute(1, packed) if length else b""
         body += _attribute(5, socket.inet_pton(family, gateway)) if gateway else b""
         body += _number(4, self.index(name))
+        body += _number(6, metric) if metric else b""
         body += _attribute(_METRICS, _number(2, mtu)) if mtu else b""
         self._ask(f"route {dst}: add", _NEWROUTE, _CREATE | _REPLACE, body)
 

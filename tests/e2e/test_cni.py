@@ -254,6 +254,20 @@ def test_ipv6_beside_ipv4_and_routes(here: Runtime, box: Callable[[], Box]) -> N
     here.check(one)
 
 
+def test_of_two_routes_the_one_of_the_lower_priority_counts(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    ipam = ranges("10.42.1.1", "10.42.1.9")
+    ipam["routes"] = [
+        {"dst": "10.99.0.0/16", "gw": f"10.42.0.{number}", "priority": number}
+        for number in (9, 7, 8)
+    ]
+    one = box()
+    here.add(one, {"ipam": ipam, "cniVersion": "1.1.0"})
+    assert netdev.route_to("10.99.0.1", one.name).gateway == "10.42.0.7"
+    here.check(one)
+
+
 def test_names_are_kept(here: Runtime, box: Callable[[], Box]) -> None:
     one = box()
     here.add(

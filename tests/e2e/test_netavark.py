@@ -22,7 +22,8 @@ class Failed(Exception):
     """What the plugin said, as podman shows it."""
 
 
-def plugin(host: Host, *words: str, said: object = None) -> Any:
+def plugin(host: Host, *words: str, said: object = None, warned: str = "") -> Any:
+    """One call; its answer.  `warned` is all that it may say besides."""
     done = host.call(
         subprocess.run,
         [sys.executable, "-m", "vxlan.plugins.netavark", *words],
@@ -31,7 +32,8 @@ def plugin(host: Host, *words: str, said: object = None) -> Any:
         text=True,
         timeout=60,
     )
-    assert done.stderr == ""
+    assert warned in done.stderr
+    assert bool(done.stderr) == bool(warned), done.stderr
     answer = json.loads(done.stdout) if done.stdout else None
     if done.returncode:
         raise Failed(answer["error"])
@@ -82,7 +84,19 @@ def test_info(here: Runtime) -> None:
 
 def test_create_hands_back_what_it_was_given(here: Runtime) -> None:
     given = network(here)
+    given["subnets"][0]["gateway"] = "10.42.0.1"
     assert plugin(here.host, "create", said=given) == given
+
+
+def test_create_says_that_there_is_no_gateway_where_none_is_named(here: Runtime) -> None:
+    given = network(here)
+    told = given["options"] | {"no_default_route": "true"}
+    assert plugin(here.host, "create", said=given) == given | {"options": told}
+
+
+def test_create_warns_of_addresses_that_every_host_would_give_out(here: Runtime) -> None:
+    given = network(here, subnets=[{"subnet": "10.42.0.0/16", "gateway": "10.42.0.1"}])
+    assert plugin(here.host, "create", said=given, warned="--ip-range") == given
 
 
 @pytest.mark.parametrize(
@@ -92,6 +106,7 @@ def test_create_hands_back_what_it_was_given(here: Runtime) -> None:
         (("create",), {"options": {"vni": "x"}}, "no number"),
         (("create",), {"options": {"vni": "42", "vlan": "1"}}, "no such option: vlan"),
         (("create",), {"options": 3}, "not understood"),
+        (("create",), {"subnets": []}, "no subnet"),
         (("fly",), {}, "usage"),
     ],
 )
@@ -153,13 +168,38 @@ def test_address_mac_mtu_and_gateway_by_wish(here: Runtime, box: Callable[[], Bo
     assert netdev.route_to("198.51.100.1", one.name).gateway == "10.42.0.1"
 
 
-def test_an_internal_network_has_no_way_out(here: Runtime, box: Callable[[], Box]) -> None:
+@pytest.mark.parametrize("keys", [{"internal": True}, {"no_default_route": "true"}])
+def test_a_network_without_a_way_out(
+    here: Runtime, box: Callable[[], Box], keys: dict[str, Any]
+) -> None:
     one = box()
     subnets = [{"subnet": "10.42.0.0/16", "gateway": "10.42.0.1"}]
-    call = start(here, one, network(here, internal=True, subnets=subnets))
-    plugin(here.host, "setup", where(one), said=call)
+    made = network(here, internal="internal" in keys, subnets=subnets)
+    made["options"] |= {key: value for key, value in keys.items() if key != "internal"}
+    status = plugin(here.host, "setup", where(one), said=start(here, one, made))
+    assert "gateway" not in status["interfaces"]["eth0"]["subnets"][0]
     with pytest.raises(netdev.NetdevError):
         netdev.route_to("198.51.100.1", one.name)
+
+
+def test_of_two_routes_the_lower_metric_counts(here: Runtime, box: Callable[[], Box]) -> None:
+    one = box()
+    routes = [
+        {"destination": "198.51.100.0/24", "gateway": f"10.42.0.{metric}", "metric": metric}
+        for metric in (9, 7, 8)
+    ]
+    call = start(here, one, network(here, routes=routes))
+    plugin(here.host, "setup", where(one), said=call)
+    assert netdev.route_to("198.51.100.1", one.name).gateway == "10.42.0.7"
+
+
+def test_published_ports_are_not_passed_over_in_silence(
+    here: Runtime, box: Callable[[], Box]
+) -> None:
+    one = box()
+    call = start(here, one, network(here))
+    call["port_mappings"] = [{"container_port": 80, "host_port": 8080, "protocol": "tcp"}]
+    plugin(here.host, "setup", where(one), said=call, warned="net42 publishes no ports")
 
 
 def test_it_meets_containers_of_cni(

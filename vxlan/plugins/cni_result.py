@@ -70,11 +70,13 @@ def ways(routes: list[dict[str, Any]], gateways: list[str | None]) -> list[Way]:
     for route in routes:
         six = ":" in route["dst"]
         default = next((one for one in gateways if one and (":" in one) == six), "")
-        mtu = route.get("mtu")
-        ways.append(
-            Way(route["dst"], route.get("gw") or default, mtu if isinstance(mtu, int) else 0)
-        )
+        mtu, metric = (_whole(route.get(key)) for key in ("mtu", "priority"))
+        ways.append(Way(route["dst"], route.get("gw") or default, mtu, metric))
     return ways
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 32 else 0
 
 
 def result(

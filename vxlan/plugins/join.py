@@ -16,11 +16,15 @@ from vxlan.netplain import PlainError, PlainLink, Session, inside
 
 
 class Way(NamedTuple):
-    """One route; without `gateway` the destination is on the link.  `mtu`: its metric, bytes."""
+    """One route; without `gateway` the destination is on the link.  `mtu`: bytes.
+
+    Of two for a destination the one with the lower `metric` counts.
+    """
 
     dst: str
     gateway: str = ""
     mtu: int = 0
+    metric: int = 0
 
 
 KEY = ("network", "container", "ifname")
@@ -107,7 +111,7 @@ def join(netns: str, ifname: str, attached: dict[str, Any], ways: list[Way]) -> 
         for cidr in attached["addresses"]:
             there.add_address(ifname, cidr)
         for way in ways:
-            there.add_route(ifname, way.dst, way.gateway, mtu=way.mtu)
+            there.add_route(ifname, way.dst, way.gateway, mtu=way.mtu, metric=way.metric)
         outside = here.link(attached["device"])
     return outside.mac if outside else ""
 

@@ -12,11 +12,17 @@ plugin-API.md, API 1.0.0):
     teardown NETNS     it ends: detach it; what is not there is no error
     info               who we are
 
-    podman network create --driver pyvxlan-netavark -o vni=42 \\
+    podman network create --driver pyvxlan -o vni=42 \\
         --subnet 10.42.0.0/16 --ip-range 10.42.1.0/24 net42
 
-Everything else is as with CNI (vxlan/plugins/cni.py): the node gives the address and the
-link, we move it into the container.
+The driver's name is that of the program, or of a link to it.  podman itself chooses the
+address, and names it as a static one; everything else is as with CNI (vxlan/plugins/cni.py):
+the node gives the link, we move it into the container.
+
+podman gives a network the first address of each subnet as its gateway where nobody named
+one, but asks us before that.  There is nobody at such an address, and a default route
+to it would hide that of another network of the container: `create` writes down, as an
+option of the network, that there is none.
 """
 
 from __future__ import annotations
@@ -31,7 +37,10 @@ from vxlan.netplain import PlainError
 from vxlan.plugins.join import KEY, Way, attach, detach, node_for
 
 API_VERSION = "1.0.0"
-OPTIONS = ("vni", "node", "mtu", "remotes")
+NO_WAY_OUT = "no_default_route"
+"""The option says so; podman's own drivers have it as well."""
+
+OPTIONS = ("vni", "node", "mtu", "remotes", NO_WAY_OUT)
 _USAGE = "usage: pyvxlan-netavark create | setup NETNS | teardown NETNS | info"
 
 
@@ -53,10 +62,7 @@ def _serve(words: list[str]) -> dict[str, Any] | None:
         case ["info"]:
             return {"version": __version__, "api_version": API_VERSION}
         case ["create"]:
-            network = _read()
-            _options(network)
-            _ranges(network)
-            return network
+            return _create(_read())
         case ["setup", netns]:
             return _setup(netns, _read())
         case ["teardown", _]:
@@ -72,9 +78,32 @@ def _read() -> dict[str, Any]:
     return found
 
 
+def _create(network: dict[str, Any]) -> dict[str, Any]:
+    """The network, with what podman does not know yet that we make of it.  Raises ValueError."""
+    _options(network)
+    subnets = network.get("subnets") or []
+    if not subnets and not _unaddressed(network):
+        raise ValueError(
+            "no subnet: all hosts of a network need the same one: --subnet, or --ipam-driver none"
+        )
+    if any(not subnet.get("lease_range") for subnet in subnets):
+        _warn("without --ip-range of its own a host gives out the same addresses as the others")
+    if not any(subnet.get("gateway") for subnet in subnets):
+        network["options"].setdefault(NO_WAY_OUT, "true")
+    return network
+
+
+def _warn(text: str) -> None:
+    """podman shows it to its user."""
+    sys.stderr.write(f"pyvxlan: {text}\n")
+
+
 def _setup(netns: str, call: Mapping[str, Any]) -> dict[str, Any]:
     network, wish = call["network"], call["network_options"]
     options = _options(network)
+    if call.get("port_mappings"):
+        name = network["name"]
+        _warn(f"network {name} publishes no ports: for -p, --network {name},podman")
     request = {
         **_key(call),
         **options,
@@ -124,6 +153,16 @@ def _options(network: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _unaddressed(network: Mapping[str, Any]) -> bool:
+    return (network.get("ipam_options") or {}).get("driver") == "none"
+
+
+def _has_way_out(network: Mapping[str, Any]) -> bool:
+    """Whether somebody named a gateway: podman has one for every subnet."""
+    refused = (network.get("options") or {}).get(NO_WAY_OUT, "false")
+    return not network.get("internal") and str(refused).lower() in ("0", "f", "false")
+
+
 def _number(key: str, value: object) -> int:
     if not str(value).isdecimal():
         raise ValueError(f"option {key}: {value!r} is no number")
@@ -132,16 +171,16 @@ def _number(key: str, value: object) -> int:
 
 def _ranges(network: Mapping[str, Any]) -> list[list[dict[str, str]]]:
     """Each subnet is a set of its own: a container gets an address of each."""
-    if (network.get("ipam_options") or {}).get("driver") == "none":
+    if _unaddressed(network):
         return []
-    sets = []
+    sets, out = [], _has_way_out(network)
     for subnet in network.get("subnets") or []:
         lease = subnet.get("lease_range") or {}
         words = {
             "subnet": subnet["subnet"],
             "rangeStart": lease.get("start_ip"),
             "rangeEnd": lease.get("end_ip"),
-            "gateway": subnet.get("gateway"),
+            "gateway": subnet.get("gateway") if out else None,
         }
         sets.append([{word: str(value) for word, value in words.items() if value}])
     return sets
@@ -150,11 +189,9 @@ def _ranges(network: Mapping[str, Any]) -> list[list[dict[str, str]]]:
 def _ways(network: Mapping[str, Any], gateways: list[str | None]) -> list[Way]:
     """A default route by each gateway that was named, and the network's own routes."""
     ways = [
-        Way(str(route["destination"]), str(route["gateway"]))
+        Way(str(route["destination"]), str(route["gateway"]), metric=int(route.get("metric") or 0))
         for route in network.get("routes") or []
     ]
-    if network.get("internal"):
-        return ways
     known = [gateway for gateway in gateways if gateway]
     return ways + [Way("::/0" if ":" in via else "0.0.0.0/0", via) for via in known]
 
