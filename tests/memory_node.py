@@ -100,7 +100,7 @@ class FakeAttachment:
     def set_mtu(self, mtu: int) -> None:
         self.mtu = mtu
 
-    def follow(self) -> set[bytes]:
+    def follow(self, link: object = None) -> set[bytes]:
         return {bytes.fromhex("020000000001")} if self.tap else set()
 
 
@@ -110,8 +110,10 @@ class Kernel:
     def __init__(self) -> None:
         self.mtus: dict[str, int | None] = {}
         self.wired = True
+        self.asked = 0
 
     def ways_to(self, addresses: Iterable[str]) -> dict[str, Way | None]:
+        self.asked += 1
         known = {address: self.mtus.get(address, 1500) for address in addresses}
         return {
             address: None if mtu is None else Way(address, "eth0", mtu)

@@ -205,23 +205,23 @@ class Attachment:
         """The MAC of the device that carries the overlay addresses; None without any."""
         return netdev.link(self._addressed).mac if self.config.address else None
 
-    def follow(self) -> set[bytes]:
+    def follow(self, link: Link | None = None) -> set[bytes]:
         """See where the TAP is now and give each device its MTU; the MACs that are ours.
 
         Plugs the TAP in anew if its bridge was deleted.  A TAP that is not in this
-        namespace any more (a container got it) is left as it is.
+        namespace any more (a container got it) is left as it is.  `link`: the TAP as
+        somebody has just seen it.
         """
-        links = {link.name: link for link in netdev.links()}
-        link = links.get(self.config.tap)
+        link = link or netdev.find(self.config.tap)
         if link is None or self.tap is None:
             return set()
         bridge = self.config.bridge
-        if bridge is not None and bridge not in links:
+        if bridge is not None and link.master is None and not netdev.exists(bridge):
             log.warning("bridge %s: deleted by somebody: making it anew", bridge)
             self._added.clear()
             self._plug()
             return self.follow()
-        master = next((one for one in links.values() if one.index == link.master), None)
+        master = netdev.link_at(link.master) if link.master else None
         self._set_mtus(link, master)
         return {link.mac, master.mac} if master else {link.mac}
 

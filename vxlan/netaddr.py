@@ -77,6 +77,13 @@ def addresses(name: str, netns: str | None = None) -> list[str]:
     return [str(cidr) for cidr in sorted(found, key=lambda cidr: cidr.version)]
 
 
+def carriers(wanted: Iterable[str], netns: str | None = None) -> dict[str, int]:
+    """Address -> number of the link that has it, for those that this namespace has."""
+    with netlink(netns, "addresses") as session:
+        found = {_address_of(message): int(message["index"]) for message in session.get_addr()}
+    return {address: found[address] for address in wanted if address in found}
+
+
 def add_address(name: str, cidr: str, netns: str | None = None) -> None:
     """Give a link an address; IPv6 ones are usable at once (no duplicate detection)."""
     interface = ipaddress.ip_interface(cidr)

@@ -35,6 +35,7 @@ from vxlan.netaddr import (
     add_route,
     addresses,
     blackhole_own_packets,
+    carriers,
     del_address,
     del_route,
     fdb,
@@ -61,6 +62,7 @@ __all__ = [
     "add_route",
     "addresses",
     "blackhole_own_packets",
+    "carriers",
     "check_ifname",
     "create_bridge",
     "create_veth",
@@ -144,15 +146,25 @@ def link(name: str, netns: str | None = None) -> Link:
         return _link_of(session.link("get", ifname=check_ifname(name))[0])
 
 
-def exists(name: str, netns: str | None = None) -> bool:
-    """Whether there is a link of that name."""
+def link_at(index: int, netns: str | None = None) -> Link:
+    """One link by its number."""
+    with netlink(netns, f"link {index}") as session:
+        return _link_of(session.link("get", index=index)[0])
+
+
+def find(name: str, netns: str | None = None) -> Link | None:
+    """One link by name; None if there is none."""
     try:
-        link(name, netns)
+        return link(name, netns)
     except NetdevError as error:
         if error.errno == errno.ENODEV:
-            return False
+            return None
         raise
-    return True
+
+
+def exists(name: str, netns: str | None = None) -> bool:
+    """Whether there is a link of that name."""
+    return find(name, netns) is not None
 
 
 def _link_of(message: Any) -> Link:

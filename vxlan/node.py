@@ -26,10 +26,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
-from vxlan import capabilities, local_address, sdnotify
+from vxlan import capabilities, local_address, netdev, overlay_mtu, sdnotify
 from vxlan.api import ApiError, socket_path
 from vxlan.api_server import Server
 from vxlan.config import NodeConfig, SegmentConfig
@@ -40,7 +40,7 @@ from vxlan.history import Chronicle
 from vxlan.local_address import NoAddress
 from vxlan.metrics import render
 from vxlan.metrics_server import MetricsError, MetricsServer
-from vxlan.netdev import NetdevError
+from vxlan.netdev import Link, NetdevError
 from vxlan.netwatch import Watch
 from vxlan.node_attach import Attachments
 from vxlan.node_capture import Captures
@@ -50,7 +50,7 @@ from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
 from vxlan.node_segment import FILE, NodeSegment
 from vxlan.node_stations import KeyProblem, read_key
-from vxlan.overlay_mtu import misfit, paths
+from vxlan.overlay_mtu import Path, misfit, paths
 from vxlan.tap import TapError
 from vxlan.underlay import Underlay, UnderlayError
 
@@ -321,16 +321,28 @@ class Node:
             await self._stops_within(REVIEW_GAP)
 
     async def _look(self) -> None:
+        """Links and ways are asked for once, not by each of many segments."""
         async with self.changing:
-            for segment in list(self.segments.values()):
-                await segment.follow()
-                await segment.refit(fresh=True)
+            segments = list(self.segments.values())
+            remotes = {remote.address for one in segments for remote in one.destinations()}
+            links, ways = await asyncio.to_thread(_seen, remotes.difference(self.local))
+            for segment in segments:
+                await segment.follow(links.get(segment.config.tap))
+                await segment.refit(ways=ways)
             await self.look_after()
 
     async def look_after(self) -> None:
         """Containers and names follow what segments there are.  The caller holds `changing`."""
         await self.attachments.follow()
         await self.names.follow()
+
+
+def _seen(remotes: Iterable[str]) -> tuple[dict[str, Link], dict[str, Path | None]]:
+    """All links by name, and the ways to remotes.  Blocks."""
+    links: dict[str, Link] = {}
+    with suppress(NetdevError):  # whoever needs one asks again, and tells
+        links = {link.name: link for link in netdev.links()}
+    return links, overlay_mtu.ways_to(remotes)
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

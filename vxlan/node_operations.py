@@ -12,7 +12,6 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from vxlan import config_values as values
@@ -292,11 +291,11 @@ class Operations:
 
 def _lost_in_ring(taps: Mapping[int, str]) -> dict[int, int]:
     """VNI -> frames that found the queue of its TAP full; the kernel counts them."""
-    lost: dict[int, int] = {}
-    for vni, name in taps.items():
-        with suppress(netdev.NetdevError):
-            lost[vni] = netdev.link(name).stats.tx_dropped
-    return lost
+    try:
+        links = {link.name: link for link in netdev.links()}
+    except netdev.NetdevError:
+        return {}
+    return {vni: links[name].stats.tx_dropped for vni, name in taps.items() if name in links}
 
 
 def _mac(args: Args) -> bytes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import ip_interface
 
@@ -31,7 +31,7 @@ from vxlan.engine import Engine, Policy
 from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote, State
 from vxlan.mtu import MIN_MTU
-from vxlan.netdev import NetdevError
+from vxlan.netdev import Link, NetdevError
 from vxlan.overlay_mtu import Limit, Path, smallest
 from vxlan.reload import static
 from vxlan.tap import Tap, TapError
@@ -250,19 +250,22 @@ class NodeSegment:
 
     # -- MTU -------------------------------------------------------------------------------
 
-    async def refit(self, *, fresh: bool = False, anyway: bool = False) -> None:
+    async def refit(
+        self, *, ways: Mapping[str, Path | None] | None = None, anyway: bool = False
+    ) -> None:
         """Put the MTU in force that fits all paths.
 
-        `fresh` asks again about paths that are known; `anyway` tells the engine the
-        policy even if the MTU is the same.
+        `ways` are those to remotes, as somebody has just asked; without them the paths
+        that are known are taken as they are.  `anyway` tells the engine the policy even
+        if the MTU is the same.
         """
         async with self._devices:
             if self._stopping.is_set():
                 return
-            if fresh:
-                self._ways.clear()
+            if ways is not None:
+                self._ways = dict(ways)
             before = self.mtu, self.policy
-            self._fit(await self._ask_limit(self._destinations()))
+            self._fit(await self._ask_limit(self.destinations()))
             if (self.mtu, self.policy) != before or anyway:
                 self.engine.set_policy(self.config.vni, self.policy, time.monotonic())
                 self._report()
@@ -287,7 +290,7 @@ class NodeSegment:
             found = await asyncio.to_thread(overlay_mtu.own_ways, self.local)
         return smallest(found)
 
-    def _destinations(self) -> list[Remote]:
+    def destinations(self) -> list[Remote]:
         """Where frames of this segment go by configuration or command."""
         found = list(self.engine.remotes(self.config.vni))
         for mac in list(self._static):
@@ -321,19 +324,22 @@ class NodeSegment:
 
     # -- devices that change under us --------------------------------------------------------
 
-    async def follow(self) -> None:
-        """Look where the TAP is now: another bridge, none, or a bridge that was deleted."""
+    async def follow(self, link: Link | None = None) -> None:
+        """Look where the TAP is now: another bridge, none, or a bridge that was deleted.
+
+        `link`: the TAP as somebody has just seen it.
+        """
         async with self._devices:
             if self._stopping.is_set():
                 return
             try:
-                await self._look()
+                await self._look(link)
             except NetdevError as error:
                 log.warning("segment %d: %s", self.config.vni, error)
 
-    async def _look(self) -> None:
+    async def _look(self, link: Link | None = None) -> None:
         """Where the TAP is, and who we are there.  Raises NetdevError."""
-        macs = await asyncio.to_thread(self._attachment.follow)
+        macs = await asyncio.to_thread(self._attachment.follow, link)
         if macs:
             self.engine.set_own_macs(self.config.vni, macs)
             if self.echo:
