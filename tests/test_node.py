@@ -316,19 +316,6 @@ def test_a_remote_whose_path_is_too_narrow_for_the_configured_mtu_is_refused(
     run(scenario())
 
 
-def test_what_the_kernel_tells_is_asked_for_once_and_not_by_each_segment(world: World) -> None:
-    async def scenario() -> None:
-        async with world.run(ONE) as node:
-            for vni in range(100, 110):
-                await world.call("segment.add", vni=vni, remotes=[A, B])
-            world.kernel.mtus[B], before = 1400, world.kernel.asked
-            await node._look()
-            assert world.kernel.asked - before == 1
-            assert {segment.mtu for segment in node.segments.values()} == {1450, 1350}
-
-    run(scenario())
-
-
 def test_a_path_that_shrinks_and_goes_away(world: World) -> None:
     async def scenario() -> None:
         async with world.run(ONE + "mtu = 1450\n") as node:

@@ -165,3 +165,16 @@ def test_a_file_without_segments_says_where_to_send_from(tmp_path: Path) -> None
     path.write_text("[vtep]\ndstport = 4790\n")
     with pytest.raises(ConfigError, match="there is no segment: add a .* or set local or dev"):
         load(path)
+
+
+def test_what_the_kernel_tells_is_asked_for_once_and_not_by_each_segment(world: World) -> None:
+    async def scenario() -> None:
+        async with world.run(ONE) as node:
+            for vni in range(100, 110):
+                await world.call("segment.add", vni=vni, remotes=[A, B])
+            world.kernel.mtus[B], before = 1400, world.kernel.asked
+            await node._look()
+            assert world.kernel.asked - before == 1
+            assert {segment.mtu for segment in node.segments.values()} == {1450, 1350}
+
+    asyncio.run(scenario())
