@@ -22,47 +22,50 @@ from vxlan.plugins.docker_state import Network
 
 
 class FakeDevices:
-    """What devices there are, by name."""
+    """What devices there are: of networks, and of containers by their endpoint."""
 
     def __init__(self) -> None:
-        self.bridges: set[int] = set()
-        self.taps: dict[int, str] = {}
-        self.veths: dict[str, tuple[int, int]] = {}
+        self.networks: set[int] = set()
+        self.plugged: dict[int, str] = {}
+        self.links: dict[str, tuple[int, str, str, int]] = {}
         self.failures: list[str] = []
 
     def prepare(self) -> None:
         pass
 
-    def build(self, vni: int) -> None:
-        self._may_fail("build")
-        self.bridges.add(vni)
+    def choose(self, vni: int, wanted: str) -> str:
+        self._may_fail("choose")
+        return wanted or "macvlan"
 
-    def plug(self, vni: int, tap: str) -> None:
+    def build(self, vni: int, way: str) -> bool:
+        self._may_fail("build")
+        anew = vni not in self.networks
+        self.networks.add(vni)
+        return anew
+
+    def plug(self, vni: int, way: str) -> None:
         self._may_fail("plug")
-        self.taps[vni] = tap
+        self.plugged[vni] = way
 
     def remove(self, vni: int) -> None:
-        self.bridges.discard(vni)
-        self.taps.pop(vni, None)
+        self.networks.discard(vni)
+        self.plugged.pop(vni, None)
 
-    def connect(self, endpoint: str, vni: int, mtu: int) -> str:
+    def connect(self, endpoint: str, vni: int, way: str, mac: str, mtu: int) -> str:
         self._may_fail("connect")
-        assert vni in self.bridges
-        self.veths[endpoint] = (vni, mtu)
+        assert vni in self.networks
+        self.links[endpoint] = (vni, way, mac, mtu)
         return f"c{endpoint[:12]}"
 
     def disconnect(self, endpoint: str) -> None:
-        self.veths.pop(endpoint, None)
-
-    def ports(self) -> set[str]:
-        return {f"p{endpoint[:12]}" for endpoint in self.veths}
+        self.links.pop(endpoint, None)
 
     def sweep(self, vnis: Iterable[int], endpoints: Iterable[str]) -> list[str]:
-        strange = self.bridges - set(vnis)
-        self.bridges -= strange
-        lost = set(self.veths) - set(endpoints)
+        strange = self.networks - set(vnis)
+        self.networks -= strange
+        lost = set(self.links) - set(endpoints)
         for endpoint in lost:
-            del self.veths[endpoint]
+            del self.links[endpoint]
         return [*map(str, strange), *lost]
 
     def _may_fail(self, step: str) -> None:
@@ -114,10 +117,12 @@ class FakeLink:
 
 
 class Host:
-    """What outlives a plugin: its state folder, the devices, the node."""
+    """What outlives a plugin: its state folder, the devices, the node, the sandboxes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.sandboxes = folder / "netns"
+        self.sandboxes.mkdir(exist_ok=True)
         self.devices = FakeDevices()
         self.link = FakeLink()
 
@@ -132,11 +137,24 @@ class Host:
         made.store.open()
         return made
 
+    def sandbox(self) -> Path:
+        """A file that is a namespace, as Docker has one of each container."""
+        made = self.sandboxes / secrets.token_hex(6)
+        made.symlink_to("/proc/self/ns/net")
+        return made
+
+    def lose_sandboxes(self) -> None:
+        """What a dockerd that starts does with the containers of one that was killed."""
+        for sandbox in self.sandboxes.iterdir():
+            sandbox.unlink()
+            sandbox.touch()
+
 
 class Engine:
     """A dockerd without containers, and the plugin that it talks to."""
 
     def __init__(self, host: Host, **settings: Any) -> None:
+        self.host = host
         self.plugin = host.plugin(**settings)
         self.server: PluginServer = self.plugin._listen()
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
@@ -198,7 +216,8 @@ class Engine:
         both = {"NetworkID": network, "EndpointID": endpoint}
         interface = {"Address": address, "AddressIPv6": "", "MacAddress": mac}
         self.call("NetworkDriver.CreateEndpoint", **both, Interface=interface, Options={})
-        self.call("NetworkDriver.Join", **both, SandboxKey="/run/docker/netns/1", Options={})
+        sandbox = str(self.host.sandbox())
+        self.call("NetworkDriver.Join", **both, SandboxKey=sandbox, Options={})
         for _ in range(2):
             self.call("NetworkDriver.EndpointOperInfo", **both)
         return endpoint

@@ -17,6 +17,8 @@ from vxlan.plugins import docker_engine
 from vxlan.plugins.docker import Plugin, PluginError, Settings
 from vxlan.plugins.docker_state import Endpoint, Network, StateError, Store
 
+MAC = "02:42:0a:2a:00:02"
+
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -31,13 +33,13 @@ def test_a_network_and_a_container_come_and_go(host: Host) -> None:
             "remotes": ["192.0.2.2", "192.0.2.3"], "mtu": 1400, "ageing": 60, "accept": "any",
             "announce": True,
         }  # fmt: skip
-        assert host.devices.taps == {42: "vxlan42"}
+        assert host.devices.plugged == {42: "macvlan"}
         endpoint = docker.run(network)
-        assert host.devices.veths == {endpoint: (42, 1400)}
+        assert host.devices.links == {endpoint: (42, "macvlan", MAC, 1400)}
         docker.stop(network, endpoint)
-        assert host.devices.veths == {}
+        assert host.devices.links == {}
         docker.call("NetworkDriver.DeleteNetwork", NetworkID=network)
-        assert (host.devices.bridges, host.link.segments) == (set(), {})
+        assert (host.devices.networks, host.link.segments) == (set(), {})
         assert docker.plugin.store.networks == {}
 
 
@@ -83,7 +85,7 @@ def test_options_that_are_wrong_are_named(host: Host, options: dict[str, str], w
     with Engine(host) as docker:
         body = creation(secrets.token_hex(32), **options)
         assert words in docker.refusal("NetworkDriver.CreateNetwork", **body)
-        assert (host.devices.bridges, host.link.segments) == (set(), {})
+        assert (host.devices.networks, host.link.segments) == (set(), {})
 
 
 @pytest.mark.parametrize("key", ["", "short", "../../../etc/passwd", "a" * 200, None, 7])
@@ -124,7 +126,7 @@ def test_a_network_that_cannot_be_made_leaves_nothing(host: Host, step: str) -> 
         else:
             host.devices.failures.append(step)
         docker.refusal("NetworkDriver.CreateNetwork", **body)
-        assert (host.devices.bridges, host.link.segments, store.networks) == (set(), {}, {})
+        assert (host.devices.networks, host.link.segments, store.networks) == (set(), {}, {})
         host.link.refusal, store.path = "", host.folder / "state" / "pyvxlan.json"
         docker.call("NetworkDriver.CreateNetwork", **body)
 
@@ -135,7 +137,7 @@ def test_a_join_that_fails_can_be_tried_again(host: Host) -> None:
         docker.call("NetworkDriver.CreateEndpoint", **both, Interface={"Address": "10.42.0.2/16"})
         host.devices.failures.append("connect")
         assert docker.refusal("NetworkDriver.Join", **both) == "connect: it is in use"
-        assert host.devices.veths == {}
+        assert host.devices.links == {}
         docker.call("NetworkDriver.Join", **both)
 
 
@@ -169,7 +171,7 @@ def test_a_node_that_refuses_keeps_no_network(host: Host) -> None:
         network = docker.create()
         host.link.keeps = True
         docker.call("NetworkDriver.DeleteNetwork", NetworkID=network)
-        assert (host.devices.bridges, docker.plugin.store.networks) == (set(), {})
+        assert (host.devices.networks, docker.plugin.store.networks) == (set(), {})
         host.link.keeps = False
         docker.plugin.upkeep.restore()
         assert host.link.segments == {}
@@ -187,8 +189,30 @@ def test_a_network_that_is_asked_for_again_keeps_its_containers(host: Host) -> N
                 assert refusal in docker.refusal("NetworkDriver.CreateNetwork", **body)
             else:
                 docker.call("NetworkDriver.CreateNetwork", **body)
-            assert (host.devices.bridges, set(host.link.segments)) == ({42}, {42})
-            assert (set(host.devices.veths), docker.plugin.store.networks) == ({endpoint}, kept)
+            assert (host.devices.networks, set(host.link.segments)) == ({42}, {42})
+            assert (set(host.devices.links), docker.plugin.store.networks) == ({endpoint}, kept)
+
+
+def test_how_containers_are_joined_is_chosen_once(host: Host) -> None:
+    with Engine(host) as docker:
+        body = creation(secrets.token_hex(32), attach="bridge")
+        docker.call("NetworkDriver.CreateNetwork", **body)
+        assert docker.plugin.store.networks[body["NetworkID"]].attach == "bridge"
+        docker.call("NetworkDriver.CreateNetwork", **creation(body["NetworkID"]))
+        assert docker.plugin.store.networks[body["NetworkID"]].attach == "bridge"
+        endpoint = docker.run(body["NetworkID"])
+        assert host.devices.links == {endpoint: (42, "bridge", MAC, 1450)}
+        assert "attach" not in host.link.segments[42].segment
+
+
+def test_a_container_whose_sandbox_cannot_be_seen_is_kept(host: Host) -> None:
+    with Engine(host) as docker:
+        network, endpoint = docker.create(), secrets.token_hex(32)
+        both = {"NetworkID": network, "EndpointID": endpoint}
+        docker.call("NetworkDriver.CreateEndpoint", **both, Interface={"Address": "10.42.0.2/16"})
+        docker.call("NetworkDriver.Join", **both, SandboxKey=str(host.folder / "nothing"))
+        docker.call("Plugin.Activate")
+        assert set(docker.plugin.store.networks[network].endpoints) == {endpoint}
 
 
 # -- state ----------------------------------------------------------------------------------
@@ -201,7 +225,7 @@ def test_networks_and_endpoints_outlive_the_plugin(host: Host) -> None:
         kept = docker.plugin.store.networks
     with Engine(host) as docker:
         assert docker.plugin.store.networks == kept
-        assert host.devices.veths == {endpoint: (42, 1450)}
+        assert host.devices.links == {endpoint: (42, "macvlan", MAC, 1450)}
         docker.stop(network, endpoint)
 
 
@@ -211,19 +235,19 @@ def test_after_a_reboot_all_is_made_anew_and_dead_endpoints_are_forgotten(host: 
         docker.run(network)
     host = Host(host.folder)
     with Engine(host) as docker:
-        assert (host.devices.bridges, list(host.link.segments)) == ({42}, [42])
+        assert (host.devices.networks, list(host.link.segments)) == ({42}, [42])
         assert docker.plugin.store.networks[network].endpoints == {}
 
 
 def test_what_nobody_committed_is_removed_at_the_start(host: Host) -> None:
-    host.devices.bridges.add(7)
+    host.devices.networks.add(7)
     host.link.segments[7] = Network(7, {})
-    host.devices.veths["f" * 64] = (7, 1450)
+    host.devices.links["f" * 64] = (7, "macvlan", MAC, 1450)
     with Engine(host):
-        assert (host.devices.bridges, host.link.segments, host.devices.veths) == (set(), {}, {})
+        assert (host.devices.networks, host.link.segments, host.devices.links) == (set(), {}, {})
 
 
-def test_without_a_node_the_containers_of_a_host_still_have_their_bridge(host: Host) -> None:
+def test_without_a_node_the_containers_of_a_host_still_have_each_other(host: Host) -> None:
     with Engine(host) as docker:
         network = docker.create()
     host = Host(host.folder)
@@ -232,18 +256,18 @@ def test_without_a_node_the_containers_of_a_host_still_have_their_bridge(host: H
         docker.run(network)
         host.link.refusal = ""
         docker.plugin.upkeep.restore()  # what is done when the node comes back
-        assert host.devices.taps == {42: "vxlan42"}
+        assert host.devices.plugged == {42: "macvlan"}
 
 
-def test_a_tap_that_was_made_anew_goes_into_its_bridge(host: Host) -> None:
+def test_a_tap_that_was_made_anew_is_plugged_in_again(host: Host) -> None:
     with Engine(host) as docker:
         docker.create()
-        host.devices.taps.clear()
+        host.devices.plugged.clear()
         for event in ({"event": "learned", "vni": 42}, {"event": "tap_back", "vni": 7}):
             docker.plugin.upkeep.happened(event)
-            assert host.devices.taps == {}
+            assert host.devices.plugged == {}
         docker.plugin.upkeep.happened({"event": "tap_back", "vni": 42})
-        assert host.devices.taps == {42: "vxlan42"}
+        assert host.devices.plugged == {42: "macvlan"}
 
 
 def test_who_gets_an_address_takes_it_from_a_lost_endpoint(host: Host) -> None:
@@ -254,14 +278,14 @@ def test_who_gets_an_address_takes_it_from_a_lost_endpoint(host: Host) -> None:
         other = docker.run(network, "10.42.0.3/16")
         new = docker.run(network)
         assert set(docker.plugin.store.networks[network].endpoints) == {other, new}
-        assert set(host.devices.veths) == {other, new}
+        assert set(host.devices.links) == {other, new}
 
 
 def test_a_dockerd_that_starts_has_lost_endpoints_collected(host: Host) -> None:
     with Engine(host) as docker:
         network = docker.create()
         docker.run(network)
-        host.devices.veths.clear()
+        host.lose_sandboxes()
         answer = docker.call("Plugin.Activate")
         assert answer == {"Implements": ["NetworkDriver", "IpamDriver"]}
         assert docker.plugin.store.networks[network].endpoints == {}
@@ -295,7 +319,7 @@ def test_a_network_that_docker_lost_goes_when_the_plugin_starts(
     with Engine(host) as docker:
         left = {used} if known is False else {lost, used}
         assert set(docker.plugin.store.networks) == left
-        assert host.devices.bridges == ({43} if known is False else {42, 43})
+        assert host.devices.networks == ({43} if known is False else {42, 43})
 
 
 def test_a_second_plugin_of_a_name_is_refused_whatever_its_state(host: Host) -> None:
@@ -319,7 +343,7 @@ def test_the_other_hosts_are_told_of_containers_while_they_are_there(host: Host)
         docker.stop(network, endpoint)
         assert host.link.stations == {}
         lost = docker.run(network)
-        host.devices.veths.clear()
+        host.lose_sandboxes()
         docker.plugin.upkeep.collect()
         assert (lost, host.link.stations) == (lost, {})
         host.link.refusal = "no node named docker runs"
@@ -342,6 +366,16 @@ def test_a_state_that_cannot_be_understood_is_not_overwritten(tmp_path: Path, co
     with pytest.raises(StateError, match="put it aside to start without it|mend or remove it"):
         store.open()
     assert path.read_text() == content
+
+
+def test_a_network_of_a_state_before_there_was_a_choice_has_a_bridge(tmp_path: Path) -> None:
+    store = Store(tmp_path, "pyvxlan")
+    store.set_network("n", Network(42, {}, attach="macvlan"))
+    state = json.loads(store.path.read_text())
+    del state["networks"]["n"]["attach"]
+    store.path.write_text(json.dumps(state))
+    store.read()
+    assert store.networks["n"].attach == "bridge"
 
 
 def test_a_second_plugin_is_kept_away(tmp_path: Path) -> None:

@@ -16,17 +16,22 @@ from vxlan.plugins.docker_node import NodeLink, why_not
 from vxlan.plugins.docker_state import Network
 
 NETWORK = Network(42, {"remotes": ["192.0.2.2"], "mtu": 1400})
+SOCKET = "/run/pyvxlan.taps"
 ADDED = {"added": True, "segment": segment(42)}
+
+
+def link_to(name: str | None) -> NodeLink:
+    return NodeLink(name, "docker (x)", SOCKET)
 
 
 def test_a_network_is_asked_for_with_its_keys_and_owner() -> None:
     with fake_node("docker", segment_add=ADDED, segment_del={}) as node:
-        link = NodeLink("docker", "docker (x)")
+        link = link_to("docker")
         assert link.add(NETWORK)["tap"] == "vxlan42"
         link.delete(42)
         both = {"vni": 42, "owner": "docker (x)"}
         assert node.asked == [
-            ("segment.add", {**both, "remotes": ["192.0.2.2"], "mtu": 1400}),
+            ("segment.add", {**both, "tap_from": SOCKET, "remotes": ["192.0.2.2"], "mtu": 1400}),
             ("segment.del", both),
         ]
 
@@ -34,54 +39,78 @@ def test_a_network_is_asked_for_with_its_keys_and_owner() -> None:
 def test_only_what_is_ours_is_owned() -> None:
     segments = (segment(7, owner="config"), segment(42, owner="docker (x)"))
     with fake_node("docker", show=shown("docker", *segments)):
-        assert NodeLink("docker", "docker (x)").owned() == [42]
+        assert link_to("docker").owned() == [42]
 
 
 def test_what_the_node_refuses_is_refused_in_its_words() -> None:
     taken = refusal("VNI 42 is taken by the configuration: choose another", "conflict")
-    with fake_node("docker", segment_add=taken, segment_del=taken):
-        link = NodeLink("docker", "docker (x)")
+    theirs = shown("docker", segment(42, owner="config"))
+    with fake_node("docker", segment_add=taken, segment_del=taken, show=theirs):
+        link = link_to("docker")
         for ask in (lambda: link.add(NETWORK), lambda: link.delete(42)):
             with pytest.raises(Refusal, match="VNI 42 is taken by the configuration"):
                 ask()
 
 
+def test_what_an_earlier_version_asked_for_is_replaced() -> None:
+    answers: list[object] = [refusal("segment 42: tap_from: it differs", "conflict"), ADDED]
+
+    def add(_args: dict[str, object]) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ours = shown("docker", segment(42, owner="docker (x)"))
+    with fake_node("docker", segment_add=add, segment_del={}, show=ours) as node:
+        assert link_to("docker").add(NETWORK)["tap"] == "vxlan42"
+        assert [op for op, _ in node.asked] == [
+            "segment.add", "show", "segment.del", "segment.add",
+        ]  # fmt: skip
+
+
 def test_what_is_gone_already_is_deleted() -> None:
     with fake_node("docker", segment_del=refusal("no segment 42 here", "not_found")):
-        NodeLink("docker", "docker (x)").delete(42)
-    NodeLink("docker", "docker (x)").delete(42)  # no node at all
+        link_to("docker").delete(42)
+    link_to("docker").delete(42)  # no node at all
 
 
 def test_the_only_node_that_runs_is_meant() -> None:
     with fake_node("office", segment_add=ADDED) as node:
-        NodeLink(None, "docker (x)").add(NETWORK)
+        link_to(None).add(NETWORK)
         assert len(node.asked) == 1
         with fake_node("other"):
-            assert NodeLink(None, "docker (x)").name == "docker"
+            assert link_to(None).name == "docker"
 
 
 def test_everything_is_asked_for_again_when_the_node_comes_back() -> None:
     came: list[str] = []
     events: list[str] = []
+    went: list[str] = []
     ended = threading.Event()
-    link = NodeLink("docker", "docker (x)")
+    link = link_to("docker")
 
     def happened(event: dict[str, str]) -> None:
         events.append(event["event"])
 
     following = threading.Thread(
-        target=link.follow, args=(lambda: came.append("x"), happened, ended), daemon=True
+        target=link.follow,
+        args=(lambda: came.append("x"), happened, lambda: went.append("x"), ended),
+        daemon=True,
     )
     following.start()
+    wait_until(lambda: went, 10, "it to be noticed that there is no node")
     for times in (1, 2):
         node = FakeNode("docker", {})
         node.start()
         wait_until(lambda times=times: len(came) == times, 10, "the node to be noticed")
         node.publish({"event": "tap_back", "vni": 42})
         wait_until(lambda times=times: len(events) == times, 10, "the event to be heard")
+        went.clear()
         if times == 2:
             ended.set()
         node.stop()
+        wait_until(lambda: went, 10, "the node's end to be noticed")
     following.join(10)
     assert not following.is_alive()
     assert events == ["tap_back"] * 2

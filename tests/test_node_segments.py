@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.memory_node import A, B, World, make_world
+from tests.memory_node import A, B, FakeTap, World, make_world
+from vxlan import tap_handing
 from vxlan.config import ConfigError, load
+from vxlan.tap import TapError
+from vxlan.tap_handing import Wish
 
 ONE = f'[[segment]]\nvni = 42\nremotes = ["{A}"]\n'
 
@@ -77,6 +80,12 @@ def test_asking_again_is_no_error_and_changes_nothing(world: World) -> None:
         ({"vni": 8, "mtu": 600, "address": "2001:db8:42::1/64"}, "usage", "mtu: 600 is too small"),
         ({"vni": 8, "owner": "config"}, "usage", "owner: choose"),
         ({"vni": 8, "owner": "a\nb"}, "usage", "owner: choose"),
+        ({"vni": 8, "tap_from": "taps"}, "usage", "tap_from: 'taps': give the path of a socket"),
+        ({"vni": 8, "tap_from": "/" + 107 * "x"}, "usage", "up to 107 bytes"),
+        ({"vni": 8, "tap_from": 7}, "usage", "tap_from: 7 is not a text"),
+        ({"vni": 8, "tap_from": "/x", "bridge": "br8"}, "usage", "bridge: whoever owns the TAP"),
+        ({"vni": 8, "tap_from": "/x", "address": "10.8.0.1/24"}, "usage", "address: whoever owns"),
+        ({"vni": 8, "tap_from": "/nowhere"}, "failed", "its owner does not answer at /nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(
@@ -89,6 +98,39 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
             assert words in str(refused)
             assert refused.code == code
             assert await vnis(world) == {42: "config", 7: "docker"}
+
+    asyncio.run(scenario())
+
+
+def test_a_tap_is_handed_over_and_asked_for_again_when_it_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, Wish]] = []
+    given: list[FakeTap] = []
+
+    def fetch(*request: Any) -> FakeTap:
+        asked.append(request)
+        if len(asked) == 2:
+            raise TapError("tap vxlan7: its owner does not answer at /run/x.taps")
+        given.append(FakeTap("vxlan7"))
+        return given[-1]
+
+    monkeypatch.setattr(tap_handing, "fetch", fetch)
+
+    async def scenario() -> None:
+        async with world.run(ONE):
+            args = {"vni": 7, "owner": "docker", "tap_from": "/run/x.taps"}
+            assert (await world.call("segment.add", **args))["added"] is True
+            assert (await world.call("segment.add", **args))["added"] is False
+            other = await world.refusal("segment.add", **{**args, "tap_from": "/run/y.taps"})
+            assert "tap_from: it is served already and differs" in str(other)
+            given[0].lose()
+            while len(given) < 2:
+                await asyncio.sleep(0.01)
+            assert given[0].closed
+            assert asked == [("/run/x.taps", "vxlan7", Wish(7))] * 3
+            await world.call("segment.del", vni=7, owner="docker")
+            assert given[1].closed
 
     asyncio.run(scenario())
 

@@ -15,17 +15,23 @@ _MODES: dict[str, dict[str, Any]] = {
 
 
 def create_child(
-    kind: Literal["macvlan", "ipvlan"], name: str, parent: str, netns: str, child_netns: str
+    kind: Literal["macvlan", "ipvlan"],
+    name: str,
+    parent: str,
+    netns: str,
+    child_netns: str,
+    **given: Any,
 ) -> None:
     """Make `name` in `child_netns` on top of `parent` in `netns`; it is down.
 
-    macvlan is made in bridge mode, ipvlan in mode L3.
+    macvlan is made in bridge mode, ipvlan in mode L3.  `given` may be mtu and address.
+    EOPNOTSUPP is the errno of a kernel without that kind.
     """
     target = opened(child_netns)
     try:
         with netlink(netns, f"{kind} {name} on {parent}: create") as session:
             lower = index_of(session, parent)
             wanted = {"ifname": check_ifname(name), "kind": kind, "link": lower}
-            session.link("add", net_ns_fd=target, **wanted, **_MODES[kind])
+            session.link("add", net_ns_fd=target, **wanted, **given, **_MODES[kind])
     finally:
         os.close(target)

@@ -70,6 +70,7 @@ __all__ = [
     "del_address",
     "del_route",
     "delete",
+    "delete_if_there",
     "exists",
     "fdb",
     "fdb_append",
@@ -84,10 +85,12 @@ __all__ = [
     "replace_route",
     "route_to",
     "routes_to",
+    "set_alias",
     "set_mac",
     "set_master",
     "set_mtu",
     "set_offloads",
+    "set_unqueued",
     "set_up",
     "set_wire_like",
 ]
@@ -117,6 +120,8 @@ class Link:
     up      set up by an administrator;  running: and it carries packets
     master  index of the bridge or bond it is a port of, or None
     peer    index of a veth's other end (in its own namespace), or of a lower device
+    carrier whether its cable is plugged in, up or not; `running` may follow a second later
+    alias   what an administrator called it
     """
 
     index: int
@@ -129,6 +134,8 @@ class Link:
     master: int | None
     peer: int | None
     stats: Stats
+    carrier: bool
+    alias: str
 
 
 # -- looking ----------------------------------------------------------------------
@@ -182,6 +189,8 @@ def _link_of(message: Any) -> Link:
         master=message.get_attr("IFLA_MASTER"),
         peer=message.get_attr("IFLA_LINK"),
         stats=Stats(**{field: int(stats.get(field, 0)) for field in Stats._fields}),
+        carrier=bool(message.get_attr("IFLA_CARRIER")),
+        alias=str(message.get_attr("IFLA_IFALIAS") or ""),
     )
 
 
@@ -216,11 +225,26 @@ def rename(name: str, new: str, netns: str | None = None) -> None:
     _set(name, netns, f"link {name}: rename to {new}", ifname=check_ifname(new))
 
 
-def move(name: str, to: str, netns: str | None = None) -> None:
-    """Move a link into the namespace `to`; it is down there and has no addresses."""
+def set_alias(name: str, alias: str, netns: str | None = None) -> None:
+    """Write on a link whose it is; `ip link` shows it."""
+    _set(name, netns, f"link {name}: set alias", ifalias=alias)
+
+
+def set_unqueued(name: str, netns: str | None = None) -> None:
+    """Have a link's packets handed to its driver at once (qdisc noqueue).
+
+    A TAP queues for its reader anyhow; one that takes 256 queues has a qdisc for each
+    otherwise, of 96 KiB where txqueuelen is 4000 (pfifo_fast).
+    """
+    with netlink(netns, f"link {name}: set qdisc noqueue") as session:
+        session.tc("replace", "noqueue", index=index_of(session, name))
+
+
+def move(name: str, to: str | None, netns: str | None = None) -> None:
+    """Move a link into the namespace `to` (None: the caller's); down, without addresses."""
     target = opened(to)
     try:
-        _set(name, netns, f"link {name}: move to {to}", net_ns_fd=target)
+        _set(name, netns, f"link {name}: move to {to or 'here'}", net_ns_fd=target)
     finally:
         os.close(target)
 
@@ -229,6 +253,15 @@ def delete(name: str, netns: str | None = None) -> None:
     """Remove a link (and the other end, if it is a veth)."""
     with netlink(netns, f"link {name}: delete") as session:
         session.link("del", index=index_of(session, name))
+
+
+def delete_if_there(name: str, netns: str | None = None) -> None:
+    """Remove a link; no error if there is none of that name."""
+    try:
+        delete(name, netns)
+    except NetdevError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 def _set(name: str, netns: str | None, what: str, **changes: Any) -> None:

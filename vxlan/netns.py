@@ -117,8 +117,10 @@ def inside(name: str | None) -> Iterator[None]:
         os.close(target)
 
 
-def opened(name: str) -> int:
-    """A descriptor of a named namespace; the caller closes it."""
+def opened(name: str | None) -> int:
+    """A descriptor of a named namespace, None: the caller's; the caller closes it."""
+    if name is None:
+        return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
     _check(name)
     try:
         return os.open(os.path.join(RUN_DIR, name), os.O_RDONLY | os.O_CLOEXEC)

@@ -227,9 +227,13 @@ class Node:
                 return problem
         return None
 
-    async def start_segment(self, config: SegmentConfig, owner: str = FILE) -> None:
+    async def start_segment(
+        self, config: SegmentConfig, owner: str = FILE, tap_from: str | None = None
+    ) -> None:
         """Serve one more segment.  Raises TapError or NetdevError."""
-        segment = NodeSegment(config, self.engine, self.local, self._emit, self._probe_paths, owner)
+        segment = NodeSegment(
+            config, self.engine, self.local, self._emit, self._probe_paths, owner, tap_from
+        )
         await segment.start()
         self.segments[config.vni] = segment
         self._probe_paths()

@@ -25,6 +25,7 @@ from ipaddress import ip_interface
 from vxlan import overlay_mtu
 from vxlan.announcement import Station, first_of_each
 from vxlan.attachment import Attachment
+from vxlan.attachment_handed import HandedAttachment
 from vxlan.config import SegmentConfig
 from vxlan.echo import Echoes
 from vxlan.engine import Engine, Policy
@@ -59,9 +60,11 @@ class NodeSegment:
         emit: Callable[[Event], None],
         on_ways: Callable[[], None],
         owner: str = FILE,
+        tap_from: str | None = None,
     ) -> None:
         self.config = config
         self.owner = owner
+        self.tap_from = tap_from
         self.engine = engine
         self.local = local
         self.began = time.monotonic()
@@ -85,9 +88,11 @@ class NodeSegment:
         """The TAP, while there is one."""
         return self._attachment.tap
 
-    def _new_attachment(self, config: SegmentConfig) -> Attachment:
-        offload = self.engine.info.name == "fastpath"
-        return Attachment(config, self.local[0], offload=offload, queues=self.engine.queues)
+    def _new_attachment(self, config: SegmentConfig) -> Attachment | HandedAttachment:
+        offload, queues = self.engine.info.name == "fastpath", self.engine.queues
+        if self.tap_from is not None:
+            return HandedAttachment(config, self.tap_from, offload=offload, queues=queues)
+        return Attachment(config, self.local[0], offload=offload, queues=queues)
 
     # -- start and stop --------------------------------------------------------------------
 
@@ -130,6 +135,8 @@ class NodeSegment:
         where = f"tap {self.config.tap}"
         if self.config.bridge:
             where += f" in bridge {self.config.bridge}"
+        if self.tap_from:
+            where += f" handed over at {self.tap_from}"
         count = len(self.engine.remotes(self.config.vni))
         why = self.limit.why if self.limit else "no path is known yet"
         return f"segment {self.config.vni}: {where}, {count} remotes, mtu {self.mtu} ({why})"

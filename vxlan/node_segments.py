@@ -37,6 +37,9 @@ OPERATOR = "operator"
 """The owner of segments that are added by hand."""
 
 MAX_OWNER = 100
+MAX_PATH = 107
+"""Bytes of the path of a unix socket (struct sockaddr_un)."""
+
 MAX_SEGMENTS = 4096
 
 
@@ -47,23 +50,25 @@ class Segments:
         self._node = node
 
     async def add(self, args: Args) -> Any:
-        """Serve one more segment; the keys are those of a [[segment]], and `owner`."""
+        """Serve one more segment; the keys are those of a [[segment]], `owner` and `tap_from`."""
         given = {key: value for key, value in args.items() if value is not None}
-        owner = _owner(given)
+        owner, tap_from = _owner(given), _tap_from(given)
         async with self._node.changing:
-            segment, added = await self.serve(given, owner)
+            segment, added = await self.serve(given, owner, tap_from)
         return {"added": added, "segment": report.segment_json(segment, 0)}
 
-    async def serve(self, given: Mapping[str, Any], owner: str) -> tuple[NodeSegment, bool]:
+    async def serve(
+        self, given: Mapping[str, Any], owner: str, tap_from: str | None = None
+    ) -> tuple[NodeSegment, bool]:
         """The segment of these keys, and whether it is new.  The caller holds `changing`."""
         config = self._config(given)
         there = self._node.segments.get(config.vni)
         if there is None:
             await self._check(config)
-            await self._start(config, owner)
+            await self._start(config, owner, tap_from)
             await self._node.names.follow()
         else:
-            _refuse_another(there, config, owner)
+            _refuse_another(there, config, owner, tap_from)
         return self._node.segments[config.vni], there is None
 
     async def delete(self, args: Args) -> Any:
@@ -108,9 +113,9 @@ class Segments:
                     f"{name} is already a device of segment {vni}: choose another name", "conflict"
                 )
 
-    async def _start(self, config: SegmentConfig, owner: str) -> None:
+    async def _start(self, config: SegmentConfig, owner: str, tap_from: str | None) -> None:
         try:
-            await self._node.start_segment(config, owner)
+            await self._node.start_segment(config, owner, tap_from)
         except (TapError, NetdevError) as error:
             raise ApiError(str(error)) from error
         sdnotify.notify(f"STATUS={self._node.status()}")
@@ -128,6 +133,26 @@ def _owner(given: Args) -> str:
     return owner
 
 
+def _tap_from(given: Args) -> str | None:
+    """Take out of the arguments where the TAP is handed over; who owns it plugs it in."""
+    if "tap_from" not in given:
+        return None
+    try:
+        path = values.text(given.pop("tap_from"))
+    except ValueError as error:
+        raise ApiError(f"tap_from: {error}", "usage") from None
+    if not path.startswith("/") or len(path.encode()) > MAX_PATH:
+        text = (
+            f"tap_from: {path[:200]!r}: give the path of a socket, from /, up to {MAX_PATH} bytes"
+        )
+        raise ApiError(text, "usage")
+    for key in ("bridge", "address", "mac"):
+        if key in given:
+            text = f"{key}: whoever owns the TAP sees to it: leave it out, or tap_from"
+            raise ApiError(text, "usage")
+    return path
+
+
 def _vni(given: Args) -> int:
     unknown = [key for key in given if key != "vni"]
     if unknown:
@@ -138,13 +163,16 @@ def _vni(given: Args) -> int:
         raise ApiError(f"vni: {error}", "usage") from None
 
 
-def _refuse_another(there: NodeSegment, config: SegmentConfig, owner: str) -> None:
+def _refuse_another(
+    there: NodeSegment, config: SegmentConfig, owner: str, tap_from: str | None
+) -> None:
     """A VNI that is taken is refused, unless it is the very same that is asked for again."""
     if there.owner != owner:
         text = f"VNI {config.vni} is taken by {_whose(there)}: choose another"
         raise ApiError(text, "conflict")
-    if there.config != config:
-        what = differences(there.config, config)[0]
+    if there.config != config or there.tap_from != tap_from:
+        changed = [*differences(there.config, config), f"segment {config.vni}: tap_from"]
+        what = changed[0]
         text = f"{what}: it is served already and differs: delete it first"
         raise ApiError(text, "conflict")
 

@@ -20,7 +20,12 @@ are; without it TCP with a kernel peer over veth never connects.
 
 `open` makes a new device and never takes over one that exists (IFF_TUN_EXCL):
 frames of a device that somebody else reads would go to either reader by chance.
-The device goes away with its last descriptor, unless it was made persistent.
+The device goes away with its last descriptor.
+
+A persistent one stays, and `open` attaches to it again.  It always takes several queues,
+whoever opens it next, because the kernel never changes that of a device.  Without any
+queue it has no carrier, and neither have the links that share it; a queue that rests
+gets no frame and keeps the carrier.
 
 What becomes of a frame when the device is not there for it:
 
@@ -56,6 +61,9 @@ READ_SIZE = VNET_HDR_LEN + 65535 + 18 + 8
 
 _TUNSETVNETHDRSZ = 0x400454D8
 _TUNSETOFFLOAD = 0x400454D0
+_TUNSETQUEUE = 0x400454D9
+_TUNGETIFF = 0x800454D2
+_IFF_DETACH_QUEUE = 0x0400
 _SIOCSIFHWADDR = 0x8924
 _SIOCSIFTXQLEN = 0x8943
 _ARPHRD_ETHER = 1
@@ -106,7 +114,8 @@ class Tap:
 
         offload asks for checksum and segmentation offload, so that one read gives
         up to 64 KiB of one flow.  txqueuelen, in frames, bounds what waits for a
-        late reader.  Raises TapError.
+        late reader.  persist makes a device that stays, or attaches to one that did.
+        Raises TapError.
         """
         try:
             check_ifname(name)
@@ -114,7 +123,7 @@ class Tap:
             raise TapError(f"tap: {error}") from None
         tap = cls(name, ())
         try:
-            tap._add_queues(queues)
+            tap._add_queues(queues, persist)
             tap._set_offload(offload)
             tap._set_link(mac, txqueuelen)
             if persist:
@@ -158,6 +167,25 @@ class Tap:
             return _drop_of(error.errno)
         return None
 
+    @property
+    def there(self) -> bool:
+        """Whether the device has not been deleted."""
+        return self.flags is not None
+
+    @property
+    def flags(self) -> int | None:
+        """IFF_TAP and so on, of the first descriptor; None if it has no device."""
+        try:
+            answer = fcntl.ioctl(self.fds[0], _TUNGETIFF, bytes(40))
+        except OSError:
+            return None
+        return int(struct.unpack_from("H", answer, 16)[0])
+
+    def rest(self) -> None:
+        """Get no frames from now on, and keep the carrier of a persistent device.  OSError."""
+        for fd in self.fds:
+            fcntl.ioctl(fd, _TUNSETQUEUE, struct.pack("16sH22x", b"", _IFF_DETACH_QUEUE))
+
     def close(self) -> None:
         """Let go of the device; it vanishes unless persistent.  May be called again."""
         self.fds = ()
@@ -166,14 +194,14 @@ class Tap:
 
     # -- set up -------------------------------------------------------------------
 
-    def _add_queues(self, queues: int) -> None:
+    def _add_queues(self, queues: int, persist: bool) -> None:
         if not 1 <= queues <= 256:
             raise TapError(f"tap {self.name}: {queues} queues: the kernel takes 1 to 256")
         flags = pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR
-        if queues > 1:
+        if queues > 1 or persist:
             flags |= pytun.IFF_MULTI_QUEUE
         for index in range(queues):
-            exclusive = pytun.IFF_TUN_EXCL if index == 0 else 0
+            exclusive = pytun.IFF_TUN_EXCL if index == 0 and not persist else 0
             device = pytun.TunTapDevice(name=self.name, flags=flags | exclusive)
             self._devices.append(device)
             self.fds += (device.fileno(),)
@@ -248,6 +276,9 @@ _REMEDIES = {
     errno.EACCES: "/dev/net/tun may not be opened: run as root, or give this user access to it",
     errno.EBUSY: "an interface of that name exists: choose another name, "
     "or remove it with `ip link del {name}`",
+    errno.EINVAL: "an interface of that name is none that can be opened: remove it with "
+    "`ip link del {name}`",
+    errno.E2BIG: "all of its queues are open: end the others who read it",
     errno.EADDRNOTAVAIL: "the MAC is refused: choose another",
 }
 

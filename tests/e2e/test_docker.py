@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from dockerhosts import IMAGE, DockerHost, docker_hosts
+from dockerhosts import IMAGE, PYVXLAN, DockerHost, docker_hosts
 
 pytestmark = pytest.mark.namespaces
 
@@ -34,18 +34,25 @@ def clean(hosts: Hosts) -> Iterator[Hosts]:
 
 
 @pytest.fixture
-def net(clean: Hosts) -> Hosts:
+def net(clean: Hosts, request: pytest.FixtureRequest) -> Hosts:
     """The network "net" on both hosts, made by the same command."""
     for host in clean:
         host.docker("network", "create", *NET, "--subnet", "10.42.0.0/16", *REMOTES,
-                    "-o", "vni=42", "net")  # fmt: skip
+                    "-o", "vni=42", *getattr(request, "param", ()), "net")  # fmt: skip
     return clean
+
+
+either_way = pytest.mark.parametrize(
+    "net", [("-o", "attach=macvlan"), ("-o", "attach=bridge")], ids=["macvlan", "bridge"],
+    indirect=True,
+)  # fmt: skip
 
 
 def ping(host: DockerHost, name: str, address: str) -> bool:
     return " 0% packet loss" in host.exec(name, "ping", "-c", "2", "-W", "5", address)
 
 
+@either_way
 def test_containers_of_two_hosts_talk_and_no_address_is_there_twice(net: Hosts) -> None:
     a, b = net
     here, there = a.container("c1", "net"), b.container("c2", "net")
@@ -55,6 +62,30 @@ def test_containers_of_two_hosts_talk_and_no_address_is_there_twice(net: Hosts) 
     shown = a.exec("c1", "ip", "addr", "show", "eth0")
     assert "mtu 1450" in shown
     assert "02:42:0a:2a:00:02" in shown
+
+
+def test_how_containers_are_joined_is_chosen_kept_and_shown(net: Hosts) -> None:
+    a, _ = net
+    a.container("c1", "net")
+    assert a.links() == {"vxlan42"}
+    a.docker("network", "create", *NET, "--subnet", "10.43.0.0/16", "-o", "vni=43",
+             "-o", "attach=bridge", "veths")  # fmt: skip
+    a.container("c2", "veths")
+    (endpoint,) = a.state()["networks"][network_id(a, "veths")]["endpoints"]
+    assert a.links() == {"vxlan42", "vxlan43", "br43", f"p{endpoint[:12]}"}
+    shown = a.run(*PYVXLAN, "docker", "show", "--state", str(a.folder / "state"))
+    ways = {line.split()[1]: line.split()[2] for line in shown.splitlines() if "10.4" in line}
+    assert ways == {"42": "macvlan", "43": "bridge"}
+
+
+def test_two_containers_with_one_mac_are_refused_with_the_remedy(net: Hosts) -> None:
+    a, _ = net
+    mac = ("--mac-address", "02:00:00:00:00:01")
+    a.container("c1", "net", *mac)
+    refused = a.refusal("run", "--network", "net", *mac, IMAGE, "true")
+    assert "another container of this network has the MAC 02:00:00:00:00:01: stop it" in refused
+    a.docker("stop", "c1")
+    a.container("c2", "net", *mac)
 
 
 def test_a_transfer_arrives_whole(net: Hosts) -> None:
@@ -79,6 +110,7 @@ def transfer(a: DockerHost, sender: str, b: DockerHost, sink: str, to: str, mega
     return sent == b.exec(sink, "cat", "/sum").split()[0]
 
 
+@either_way
 def test_containers_of_one_host_talk_without_leaving_it(net: Hosts) -> None:
     a, _ = net
     a.container("c1", "net")
@@ -89,6 +121,7 @@ def test_containers_of_one_host_talk_without_leaving_it(net: Hosts) -> None:
     assert a.exec("c1", "ping", "-c", "1", "c2")  # Docker's DNS knows its own containers
 
 
+@either_way
 def test_the_life_of_a_container(net: Hosts) -> None:
     a, b = net
     address = a.container("c1", "net")
@@ -178,6 +211,10 @@ def test_docker_s_own_ipam_with_a_range_for_each_host(clean: Hosts) -> None:
         (("--subnet", "10.42.7.0/24", "-o", "vni=45"), "overlaps 10.42.0.0/16 of another network"),
         (("--subnet", "10.45.0.0/16", "-o", "vni=45", "-o", "remote=x"), "did you mean remotes?"),
         (("--subnet", "10.45.0.0/16", "-o", "vni=45", "-o", "remotes=x"), "is not an IP address"),
+        (
+            ("--subnet", "10.45.0.0/16", "-o", "vni=45", "-o", "attach=ipvlan"),
+            "-o attach=ipvlan: there is no such way: known are macvlan, bridge",
+        ),
         (
             ("--subnet", "10.45.0.0/16", "-o", "vni=45", *REMOTES, "-o", "mtu=1500"),
             "mtu 1500 does not fit",

@@ -57,6 +57,18 @@ def endpoints(host: DockerHost) -> list[str]:
     return list(network["endpoints"])
 
 
+def sandboxes(host: DockerHost) -> set[str]:
+    """The namespaces in which the plugin thinks its containers are."""
+    (network,) = host.state()["networks"].values()
+    return {endpoint["sandbox"] for endpoint in network["endpoints"].values()}
+
+
+def namespaces(host: DockerHost) -> list[str]:
+    """Those that there are: what is mounted, and no plain file that Docker left behind."""
+    said = host.run("sh", "-c", "cd /run/docker/netns; stat -f -c '%T %n' *")
+    return [line.split()[1] for line in said.splitlines() if line.startswith("nsfs ")]
+
+
 def test_a_plugin_that_is_killed_costs_no_packet(
     pair: tuple[DockerHost, DockerHost, str, str],
 ) -> None:
@@ -113,6 +125,42 @@ def test_a_node_that_is_killed_in_a_transfer_loses_no_byte(
     assert a.exec("c1", "md5sum", "/sent").split()[0] == b.exec("c2", "md5sum", "/got").split()[0]
 
 
+def test_containers_of_a_host_have_each_other_while_the_node_is_away(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    beside = a.container("c3", "net")
+    before = a.exec("c1", "cat", "/sys/class/net/eth0/ifindex")
+    a.kill("node")
+    assert ping(a, "c1", beside)
+    a.kill("plugin")
+    a.start_plugin()
+    wait_until(lambda: ping(a, "c1", beside), 10, "the plugin to have given a carrier")
+    a.start_node()
+    assert ping(a, "c1", there)
+    assert ping(a, "c1", beside)
+    assert a.exec("c1", "cat", "/sys/class/net/eth0/ifindex") == before
+
+
+def test_a_network_with_a_bridge_outlives_the_node_too(hosts: Hosts) -> None:
+    a, _ = hosts
+    a.docker("network", "create", "-d", "pyvxlan", "--ipam-driver", "pyvxlan", "--subnet",
+             "10.44.0.0/16", "-o", "vni=44", "-o", "remotes=192.0.2.2", "-o", "attach=bridge",
+             "bridged")  # fmt: skip
+    try:
+        here, beside = a.container("c4", "bridged"), a.container("c5", "bridged")
+        a.kill("node")
+        assert ping(a, "c4", beside)
+        a.start_node()
+        assert ping(a, "c5", here)
+        before = a.segment(44)["counters"]["encap_packets"]
+        a.exec("c4", "sh", "-c", "ping -c 1 -W 1 10.44.128.1 || true")
+        assert a.segment(44)["counters"]["encap_packets"] > before
+    finally:
+        a.remove_containers()
+        a.docker("network", "rm", "bridged")
+
+
 def received(host: DockerHost) -> int:
     return int(host.exec("c2", "stat", "-c", "%s", "/got"))
 
@@ -132,8 +180,8 @@ def test_a_dockerd_that_is_killed_leaves_no_orphan(
     a.docker("start", "c1")
     assert ping(a, "c1", there)
     wait_until(lambda: len(endpoints(a)) == 2, 60, "the orphans to be collected", interval=1)
-    ports = [name for name in a.links() if name.startswith("p")]
-    assert sorted(ports) == sorted(f"p{name[:12]}" for name in endpoints(a))
+    assert a.links() == {"vxlan42"}
+    assert sandboxes(a) == {f"/run/docker/netns/{name}" for name in namespaces(a)}
 
 
 def test_a_host_that_boots_anew_has_its_networks_and_containers_back(

@@ -95,9 +95,9 @@ def show(plugin: str, state: str, as_json: bool) -> None:
     if as_json:
         output.emit_json(_json(store))
         return
-    columns = [Column("network"), Column("vni", right=True), Column("subnets", fixed=False),
-               Column("remotes", fixed=False), Column("endpoint"), Column("address", fixed=False),
-               Column("mac")]  # fmt: skip
+    columns = [Column("network"), Column("vni", right=True), Column("attach"),
+               Column("subnets", fixed=False), Column("remotes", fixed=False),
+               Column("endpoint"), Column("address", fixed=False), Column("mac")]  # fmt: skip
     output.page().table(columns, _rows(store))
 
 
@@ -116,7 +116,7 @@ def _rows(store: Store) -> list[output.Row]:
     rows: list[output.Row] = []
     for key, network in store.networks.items():
         remotes = ", ".join(network.segment.get("remotes", ())) or "none"
-        head = (key[:12], str(network.vni), ", ".join(network.pools), remotes)
+        head = (key[:12], str(network.vni), network.attach, ", ".join(network.pools), remotes)
         for name, endpoint in network.endpoints.items():
             both = ", ".join(one for one in (endpoint.address, endpoint.address6) if one)
             rows.append((*head, name[:12], both, endpoint.mac))

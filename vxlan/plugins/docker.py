@@ -4,8 +4,8 @@ Theory of operation
 ===================
 
     dockerd ── /run/docker/plugins/pyvxlan.sock ──► this process ── control socket ──► node
-                                                      │
-                                              bridges and veths
+                                                      │                                │
+                                            TAPs, macvlans, bridges ── descriptors ────┘
 
 The plugin is a process of its own, and the node does not know it: the node keeps the one
 UDP port of the host for whoever wants a segment, may only CAP_NET_ADMIN, and carries
@@ -13,8 +13,9 @@ packets whatever becomes of the plugin; the plugin needs CAP_SYS_ADMIN for its n
 and may be killed and started anew without a packet lost.
 
     docker_http      the protocol                    docker_state    what is kept on disk
-    docker_network   NetworkDriver.*                 docker_devices  bridges and veths
-    docker_ipam      IpamDriver.*                    docker_node     the node
+    docker_network   NetworkDriver.*                 docker_devices  what joins containers
+    docker_ipam      IpamDriver.*                    docker_taps     the TAPs, handed to the node
+    docker_sandbox   whether a container is gone     docker_node     the node
     docker_addresses which address comes next
     docker_options   what `network create` says      docker_engine   questions to dockerd
     docker_swarm     what a swarm asks besides       docker_managed  with a node of its own
@@ -27,6 +28,7 @@ import logging
 import signal
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from vxlan.plugins.docker_network import NetworkDriver
 from vxlan.plugins.docker_node import DEFAULT, NodeLink
 from vxlan.plugins.docker_state import StateError, Store
 from vxlan.plugins.docker_swarm import follow_peers, swarm_calls
+from vxlan.plugins.docker_taps import Taps, TapServer
 from vxlan.plugins.docker_upkeep import Upkeep
 
 SOCKETS = Path("/run/docker/plugins")
@@ -83,8 +86,9 @@ class Plugin:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.state, settings.name)
-        self.devices = Devices(f"{settings.name}-docker")
-        self.node = NodeLink(settings.node, f"docker ({settings.name})")
+        self.taps = Taps(f"{settings.name}-docker", self.store.path.with_suffix(".taps").absolute())
+        self.devices = Devices(self.taps)
+        self.node = NodeLink(settings.node, f"docker ({settings.name})", str(self.taps.path))
         self.upkeep = Upkeep(self.store, self.devices, self.node)
         self.driver = NetworkDriver(self.upkeep)
         self.ipam = IpamDriver(self.store, self.upkeep.lock, settings.share)
@@ -95,17 +99,17 @@ class Plugin:
         self._refuse_second()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ended.set())
-        try:
-            self.store.open()
-            self.devices.prepare()
-            server = self._listen()
-        except (StateError, NetdevError) as error:
-            raise PluginError(str(error)) from error
-        try:
+        with ExitStack() as stack:
+            try:
+                self.store.open()
+                stack.callback(self.store.close)
+                self.devices.prepare()
+                self._hand_over(stack)
+                server = self._listen()
+            except (StateError, NetdevError) as error:
+                raise PluginError(str(error)) from error
+            stack.callback(server.close)
             self._serve(server)
-        finally:
-            server.close()
-            self.store.close()
 
     @property
     def path(self) -> Path:
@@ -119,6 +123,16 @@ class Plugin:
             raise PluginError(
                 f"a plugin named {self.settings.name} runs (pid {pid}): end it, or give --plugin"
             )
+
+    def _hand_over(self, stack: ExitStack) -> None:
+        """The node asks for a TAP when it is asked for a segment."""
+        try:
+            server = TapServer(self.taps)
+        except OSError as error:
+            raise PluginError(f"{self.taps.path}: {error}: give another --state") from error
+        stack.callback(server.close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack.callback(server.shutdown)
 
     def _listen(self) -> PluginServer:
         """What should be there is made before Docker can ask for more."""
@@ -148,7 +162,9 @@ class Plugin:
             log.info("plugin %s: ended; the networks stay", self.settings.name)
 
     def _follow(self) -> None:
-        self.node.follow(self.upkeep.restore, self.upkeep.happened, self.ended)
+        self.node.follow(
+            self.upkeep.restore, self.upkeep.happened, self.taps.keep_carrier, self.ended
+        )
 
     def _follow_peers(self) -> None:
         follow_peers(self.upkeep, self.ended)

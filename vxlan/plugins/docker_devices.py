@@ -1,23 +1,29 @@
-"""The devices of Docker's networks: a bridge for each, the node's TAP, a veth for each container.
+"""The devices of Docker's networks: the TAP, and what joins a container to it.
 
 Theory of operation
 ===================
 
-    container       |  namespace pyvxlan-docker               |  host
-                    |                                         |
-    eth0 ═══ veth ══╪═ pEEEE ── bridge br42 ── TAP vxlan42 ═══╪═ node (the TAP's descriptor)
-    eth0 ═══ veth ══╪═ pFFFF ─────┘                           |
+A network is attached in one of two ways, told when it is created and kept:
 
-Containers of one host talk through the bridge; what is for other hosts leaves by the
-TAP, whose other end the node keeps wherever the device goes.
+    macvlan    container       |  namespace pyvxlan-docker
+                               |
+               eth0 ═══════════╪═══╗
+               eth0 ═══════════╪═══╩═ TAP vxlan42 ═══ node (by the TAP's descriptors)
 
-The bridges are in a namespace of their own, because Docker gives the host's FORWARD chain
+    bridge     eth0 ═══ veth ══╪═ pEEEE ── bridge br42 ── TAP vxlan42 ═══ node
+               eth0 ═══ veth ══╪═ pFFFF ─────┘
+
+Either way containers of one host talk without the node; what is for other hosts leaves by
+the TAP (vxlan/plugins/docker_taps.py).  A macvlan leaves out a bridge and a veth, each with
+its share of the work.  It is one MAC's alone, and some kernels have none: then a bridge.
+
+All this is in a namespace of its own, because Docker gives the host's FORWARD chain
 the policy DROP, and a kernel with br_netfilter sends bridged packets through that chain.
 No rule of the host's filter is on the way here, and none has to be added.
 
-Docker takes its end of a veth, cEEEE, from the host's namespace, renames it to eth0 and
-gives it addresses and MAC.  A veth dies with either end, so whatever becomes of a
-container, nothing of it stays.
+Docker takes its link, cEEEE, from the host's namespace, renames it to eth0 and gives it
+addresses and MAC.  When the container leaves, Docker puts it back.  Both kinds die with the
+container's namespace, so whatever becomes of a container, nothing of it stays.
 
 Every method blocks for some milliseconds, raises NetdevError, and may be repeated: it
 makes what is missing and takes away what is there.
@@ -27,13 +33,21 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from vxlan import netdev, netns
-from vxlan.attachment import PORT_MTU
+from vxlan.netchild import create_child
 from vxlan.netdev import NetdevError
+from vxlan.plugins.docker_state import BRIDGE, MACVLAN
+from vxlan.plugins.docker_taps import Taps, tap_of
+
+PATIENCE = 3.0
+"""Seconds that the kernel may take to remove a container's namespace, and the MAC with it."""
+
+_PROBE = "probe"
 
 _QUIET = {
     "/proc/sys/net/ipv6/conf/all/disable_ipv6": "1",
@@ -66,10 +80,11 @@ def inner_of(endpoint: str) -> str:
 
 
 class Devices:
-    """What there is in the namespace `name`."""
+    """What there is in the namespace of `taps`."""
 
-    def __init__(self, name: str) -> None:
-        self.netns = name
+    def __init__(self, taps: Taps) -> None:
+        self.netns = taps.netns
+        self._taps = taps
 
     def prepare(self) -> None:
         """Make the namespace where it is missing."""
@@ -90,62 +105,130 @@ class Devices:
                 with suppress(OSError):  # a kernel without IPv6 or br_netfilter
                     Path(path).write_text(value, encoding="ascii")
 
-    def build(self, vni: int) -> None:
-        """The bridge of a network: its containers reach each other already."""
-        bridge = bridge_of(vni)
-        if not netdev.exists(bridge, self.netns):
-            netdev.create_bridge(bridge, self.netns)
-        netdev.set_up(bridge, netns=self.netns)
+    # -- networks ----------------------------------------------------------------------------
 
-    def plug(self, vni: int, tap: str) -> None:
-        """The node's TAP into the bridge, from wherever it is."""
-        if not netdev.exists(tap, self.netns):
-            netdev.move(tap, self.netns)
-        netdev.set_mtu(tap, PORT_MTU, self.netns)
-        netdev.set_master(tap, bridge_of(vni), self.netns)
-        netdev.set_up(tap, netns=self.netns)
+    def choose(self, vni: int, wanted: str) -> str:
+        """How a new network is attached: as it is wanted, else by what the kernel has."""
+        if wanted == BRIDGE or self._has_macvlan(vni):
+            return wanted or MACVLAN
+        if wanted == MACVLAN:
+            raise NetdevError(
+                "attach=macvlan: this kernel has no macvlan: `modprobe macvlan`, "
+                "or take -o attach=bridge"
+            )
+        log.warning("VNI %d: this kernel has no macvlan: its containers get a bridge", vni)
+        return BRIDGE
+
+    def _has_macvlan(self, vni: int) -> bool:
+        self._taps.make(vni)
+        netdev.delete_if_there(_PROBE, self.netns)
+        try:
+            create_child("macvlan", _PROBE, tap_of(vni), self.netns, self.netns)
+        except NetdevError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return False
+            raise
+        netdev.delete(_PROBE, self.netns)
+        return True
+
+    def build(self, vni: int, way: str) -> bool:
+        """What a network's containers are joined to; whether there was none.
+
+        They reach each other already.
+        """
+        anew = self._taps.make(vni)
+        if way == BRIDGE:
+            bridge = bridge_of(vni)
+            anew = not netdev.exists(bridge, self.netns)
+            if anew:
+                netdev.create_bridge(bridge, self.netns)
+            netdev.set_up(bridge, netns=self.netns)
+        return anew
+
+    def plug(self, vni: int, way: str) -> None:
+        """The TAP into the bridge, where there is one."""
+        if way == BRIDGE:
+            netdev.set_master(tap_of(vni), bridge_of(vni), self.netns)
 
     def remove(self, vni: int) -> None:
-        """Take the bridge away; the TAP goes with the node's segment."""
-        self._delete(bridge_of(vni))
+        """Take a network's devices away."""
+        netdev.delete_if_there(bridge_of(vni), self.netns)
+        self._taps.delete(vni)
 
-    def connect(self, endpoint: str, vni: int, mtu: int) -> str:
-        """A new veth into a network; the name of the end that is Docker's."""
+    # -- containers --------------------------------------------------------------------------
+
+    def connect(self, endpoint: str, vni: int, way: str, mac: str, mtu: int) -> str:
+        """A new link into a network; the name of Docker's end, in the host's namespace."""
         self.disconnect(endpoint)
-        port, inner = port_of(endpoint), inner_of(endpoint)
-        netdev.create_veth(inner, port, peer_netns=self.netns, mtu=mtu)
         try:
-            netdev.set_master(port, bridge_of(vni), self.netns)
-            netdev.set_up(port, netns=self.netns)
+            if way == BRIDGE:
+                self._connect_veth(endpoint, vni, mtu)
+            else:
+                self._connect_macvlan(inner_of(endpoint), vni, mac, mtu)
         except NetdevError:
             self.disconnect(endpoint)
             raise
-        return inner
+        return inner_of(endpoint)
+
+    def _connect_veth(self, endpoint: str, vni: int, mtu: int) -> None:
+        port = port_of(endpoint)
+        netdev.create_veth(inner_of(endpoint), port, peer_netns=self.netns, mtu=mtu)
+        netdev.set_master(port, bridge_of(vni), self.netns)
+        netdev.set_up(port, netns=self.netns)
+
+    def _connect_macvlan(self, inner: str, vni: int, mac: str, mtu: int) -> None:
+        """Docker sets it up when it is too late to say why that fails: so it is tried here."""
+        create_child("macvlan", inner, tap_of(vni), self.netns, self.netns, mtu=mtu, address=mac)
+        self._try_mac(inner, mac)
+        netdev.set_alias(inner, self.netns, self.netns)
+        netdev.move(inner, None, self.netns)
+
+    def _try_mac(self, inner: str, mac: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                netdev.set_up(inner, netns=self.netns)
+            except NetdevError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                if time.monotonic() > deadline:
+                    raise NetdevError(
+                        f"another container of this network has the MAC {mac}: stop it, "
+                        "or give this one another --mac-address",
+                        error.errno,
+                    ) from None
+                time.sleep(0.05)
+            else:
+                netdev.set_up(inner, False, netns=self.netns)
+                return
 
     def disconnect(self, endpoint: str) -> None:
-        """Take a container's veth away, wherever its other end is."""
-        self._delete(port_of(endpoint))
+        """Take a container's link away: a veth wherever it is, a macvlan that Docker gave back."""
+        netdev.delete_if_there(port_of(endpoint), self.netns)
+        for place in (self.netns, None):
+            netdev.delete_if_there(inner_of(endpoint), place)
 
-    def ports(self) -> set[str]:
-        """The bridges' ends of all veths there are."""
-        links = netdev.links(self.netns)
-        return {link.name for link in links if link.kind == "veth"}
+    # -- what nobody knows -------------------------------------------------------------------
 
     def sweep(self, vnis: Iterable[int], endpoints: Iterable[str]) -> list[str]:
-        """Remove the bridges and veths that nobody knows; their names."""
-        known = {bridge_of(vni) for vni in vnis} | {port_of(one) for one in endpoints}
-        strange = [
+        """Remove the devices of networks and containers that nobody knows; their names."""
+        names = set(endpoints)
+        known = {name for vni in vnis for name in (bridge_of(vni), tap_of(vni))}
+        known |= {port_of(one) for one in names}
+        kinds = ("bridge", "veth", "tun", "macvlan")
+        inside = [
             link.name
             for link in netdev.links(self.netns)
-            if link.kind in ("bridge", "veth") and link.name not in known
+            if link.kind in kinds and link.name not in known
         ]
-        for name in strange:
-            self._delete(name)
-        return strange
-
-    def _delete(self, name: str) -> None:
-        try:
-            netdev.delete(name, self.netns)
-        except NetdevError as error:
-            if error.errno != errno.ENODEV:
-                raise
+        left = {inner_of(one) for one in names}
+        outside = [
+            link.name
+            for link in netdev.links()
+            if link.kind == "macvlan" and link.alias == self.netns and link.name not in left
+        ]
+        for name in inside:
+            netdev.delete_if_there(name, self.netns)
+        for name in outside:
+            netdev.delete_if_there(name)
+        return inside + outside

@@ -19,17 +19,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-import socketserver
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from vxlan.bounded import BoundedThreads
+from vxlan.plugins.private_server import PrivateServer
 
 MAX_BODY = 1 << 20
 """Bytes of the longest request that is read."""
@@ -50,25 +47,14 @@ class Refusal(Exception):
     """What a container engine asks for cannot be done; one line with cause and remedy."""
 
 
-class PluginServer(BoundedThreads, socketserver.UnixStreamServer):
-    """Answers on a socket that only its owner may use.  `serve_forever`, then `close`."""
+class PluginServer(PrivateServer):
+    """Answers Docker.  `serve_forever`, then `close`."""
 
     most = request_queue_size = MAX_CLIENTS
 
     def __init__(self, path: Path, methods: Mapping[str, Handler]) -> None:
-        self.path = path
         self.methods = methods
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        super().__init__(str(path), _Request)
-
-    def server_bind(self) -> None:
-        """Nobody else's from the first moment."""
-        umask = os.umask(0o177)
-        try:
-            super().server_bind()
-        finally:
-            os.umask(umask)
+        super().__init__(path, _Request)
 
     def turned_away(self) -> None:
         """Docker asks again."""
@@ -77,12 +63,6 @@ class PluginServer(BoundedThreads, socketserver.UnixStreamServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or spoke no HTTP, is no trouble of ours."""
         log.debug("a request was given up: %r", sys.exception())
-
-    def close(self) -> None:
-        """Take the socket away; requests that are being answered go on to their end."""
-        self.server_close()
-        with suppress(OSError):
-            self.path.unlink()
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -1,12 +1,12 @@
-"""Docker's network driver: NetworkDriver.* turned into segments, bridges and veths.
+"""Docker's network driver: NetworkDriver.* turned into segments and devices.
 
 Theory of operation
 ===================
 
-    network create   CreateNetwork                        segment, bridge
-    run, connect     CreateEndpoint, Join, OperInfo       veth
-    stop, disconnect Leave, DeleteEndpoint                no veth
-    network rm       DeleteNetwork                        no bridge, no segment
+    network create   CreateNetwork                        TAP, segment
+    run, connect     CreateEndpoint, Join, OperInfo       macvlan, or veth
+    stop, disconnect Leave, DeleteEndpoint                none of it
+    network rm       DeleteNetwork                        no segment, no TAP
 
 One lock: calls are carried out one after another.  Every call may come twice, because
 Docker repeats it when a plugin dies in the midst of it.  What is made is made first and
@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import Any
 
 from vxlan.netdev import NetdevError
-from vxlan.plugins import docker_engine, docker_options
+from vxlan.plugins import docker_engine, docker_options, docker_sandbox
 from vxlan.plugins.docker_http import Handler, Refusal
 from vxlan.plugins.docker_options import identifier
 from vxlan.plugins.docker_state import Endpoint, Network, StateError
@@ -75,19 +75,25 @@ class NetworkDriver:
     # -- networks ----------------------------------------------------------------------------
 
     def create_network(self, body: Body) -> Body:
-        """A segment of the node and a bridge; nothing where either fails."""
+        """A segment of the node and its devices; nothing where either fails."""
         key, wanted = identifier(body, "NetworkID"), docker_options.network(body)
         self._refuse_taken(key, wanted)
         there = self._store.networks.get(key)
         if there is not None:  # asked for again: it may have containers already
-            wanted = replace(wanted, peers=there.peers, endpoints=there.endpoints)
+            wanted = replace(
+                wanted, peers=there.peers, endpoints=there.endpoints, attach=there.attach
+            )
         try:
+            if there is None:
+                attach = self._devices.choose(wanted.vni, wanted.attach)
+                wanted = replace(wanted, attach=attach)
             self._store.set_network(key, self._upkeep.built(wanted))
         except (Refusal, NetdevError, StateError):
             if there is None:
                 self._upkeep.tear(wanted)
             raise
-        log.info("network %s: VNI %d, %s", key[:12], wanted.vni, ", ".join(wanted.pools))
+        pools = ", ".join(wanted.pools)
+        log.info("network %s: VNI %d, %s, by %s", key[:12], wanted.vni, pools, wanted.attach)
         return {}
 
     def _refuse_taken(self, key: str, wanted: Network) -> None:
@@ -152,12 +158,12 @@ class NetworkDriver:
         return {"Value": {"vni": str(network.vni), "mac": endpoint.mac}}
 
     def join(self, body: Body) -> Body:
-        """A veth for a container: the end that Docker moves into it."""
+        """A link for a container, which Docker moves into it."""
         key, network = self._network(body)
         name, endpoint = identifier(body, "EndpointID"), self._endpoint(network, body)
-        inner = self._devices.connect(name, network.vni, network.mtu)
+        inner = self._devices.connect(name, network.vni, network.attach, endpoint.mac, network.mtu)
         try:
-            joined = replace(endpoint, sandbox=str(body.get("SandboxKey") or "unknown"))
+            joined = replace(endpoint, sandbox=docker_sandbox.known(str(body.get("SandboxKey"))))
             self._store.set_network(key, _with(network, name, joined))
         except StateError:
             self._devices.disconnect(name)
@@ -166,7 +172,7 @@ class NetworkDriver:
         return {"InterfaceName": {"SrcName": inner, "DstPrefix": "eth"}}
 
     def leave(self, body: Body) -> Body:
-        """Take the veth away."""
+        """Take the link away."""
         key, name = identifier(body, "NetworkID"), identifier(body, "EndpointID")
         self._devices.disconnect(name)
         network = self._store.networks.get(key)

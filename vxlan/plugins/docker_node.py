@@ -30,12 +30,20 @@ PAUSE = 0.3
 log = logging.getLogger(__name__)
 
 
-class NodeLink:
-    """One node, by name or the only one that runs; its segments of this `owner`."""
+class Conflict(Refusal):
+    """What is asked for contradicts what is served already."""
 
-    def __init__(self, name: str | None, owner: str) -> None:
+
+class NodeLink:
+    """One node, by name or the only one that runs; its segments of this `owner`.
+
+    tap_from  the socket at which it is handed the TAPs of these segments
+    """
+
+    def __init__(self, name: str | None, owner: str, tap_from: str) -> None:
         self._name = name
         self.owner = owner
+        self._tap_from = tap_from
 
     @property
     def name(self) -> str:
@@ -48,9 +56,18 @@ class NodeLink:
         return self._name
 
     def add(self, network: Network) -> dict[str, Any]:
-        """Have a network's segment served; SEGMENT of the protocol.  Raises Refusal."""
-        keys = dict(network.segment)
-        answer = self._ask("segment.add", vni=network.vni, owner=self.owner, **keys)
+        """Have a network's segment served; SEGMENT of the protocol.  Raises Refusal.
+
+        What is served for us and differs was asked for by an earlier version: it is replaced.
+        """
+        keys = {**network.segment, "owner": self.owner, "tap_from": self._tap_from}
+        try:
+            answer = self._ask("segment.add", vni=network.vni, **keys)
+        except Conflict:
+            if network.vni not in self.owned():
+                raise
+            self.delete(network.vni)
+            answer = self._ask("segment.add", vni=network.vni, **keys)
         segment: dict[str, Any] = answer["segment"]
         return segment
 
@@ -102,7 +119,8 @@ class NodeLink:
         except NotRunning:
             raise Refusal(why_not(self.name)) from None
         except ApiError as error:
-            raise Refusal(str(error)) from error
+            kind = Conflict if error.code == "conflict" else Refusal
+            raise kind(str(error)) from error
         except OSError as error:
             raise Refusal(self._silent(error)) from error
 
@@ -113,9 +131,10 @@ class NodeLink:
         self,
         came: Callable[[], None],
         happened: Callable[[dict[str, Any]], None],
+        went: Callable[[], None],
         ended: threading.Event,
     ) -> None:
-        """Call `came` whenever the node is there anew, and `happened` for each event.
+        """Call `came` when the node is there anew, `happened` for each event, `went` without it.
 
         Blocks until `ended` is set and something happens: for a thread that is a daemon.
         """
@@ -129,6 +148,7 @@ class NodeLink:
                 if not said:
                     log.warning("%s: waiting for it", error)
                 said = True
+            went()
             ended.wait(PAUSE)
 
 

@@ -5,6 +5,7 @@ as they are no devices of the host, and Docker's own word for the MTU:
 
     -o vni=42 -o remotes=192.0.2.2,192.0.2.3 -o com.docker.network.driver.mtu=1400
 
+One is the plugin's own: -o attach=macvlan or bridge, how containers are joined.
 Their values come as text; the node checks them by the rules of its configuration.
 """
 
@@ -18,7 +19,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from vxlan.plugins.docker_http import Refusal
-from vxlan.plugins.docker_state import Endpoint, Network
+from vxlan.plugins.docker_state import WAYS, Endpoint, Network
 from vxlan.wire import MAX_VNI
 
 GENERIC = "com.docker.network.generic"
@@ -27,7 +28,7 @@ MTU = "com.docker.network.driver.mtu"
 
 KEYS = (
     "vni", "remotes", "mtu", "accept", "ageing", "learning", "maxaddress", "vlan", "ttl", "tos",
-    "mss", "reserved_bits", "announce",
+    "mss", "reserved_bits", "announce", "attach",
 )  # fmt: skip
 
 _ID = re.compile(r"[A-Za-z0-9]{12,128}")
@@ -53,6 +54,9 @@ def network(body: Mapping[str, Any]) -> Network:
         )
     if not 0 <= vni <= MAX_VNI:  # names of devices are made of it
         raise Refusal(f"vni: {vni} is out of range: give one from 0 to {MAX_VNI}, -o vni=42")
+    attach = keys.pop("attach", "")
+    if attach not in ("", *WAYS):
+        raise Refusal(f"-o attach={attach}: there is no such way: known are {', '.join(WAYS)}")
     keys.setdefault("announce", True)
     pools = [data for family in ("IPv4Data", "IPv6Data") for data in body.get(family) or ()]
     return Network(
@@ -60,6 +64,7 @@ def network(body: Mapping[str, Any]) -> Network:
         segment=keys,
         pools=tuple(str(data["Pool"]) for data in pools if data.get("Pool")),
         internal=bool(options.get(INTERNAL)),
+        attach=str(attach),
     )
 
 

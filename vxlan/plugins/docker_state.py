@@ -27,9 +27,12 @@ from typing import Any
 from vxlan import statefile
 from vxlan.statefile import StateError
 
-__all__ = ["Endpoint", "Network", "Pool", "StateError", "Store"]
+__all__ = ["BRIDGE", "MACVLAN", "WAYS", "Endpoint", "Network", "Pool", "StateError", "Store"]
 
 VERSION = 1
+
+WAYS = MACVLAN, BRIDGE = "macvlan", "bridge"
+"""How the containers of a network are joined to its TAP (vxlan/plugins/docker_devices.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Endpoint:
     """A container's place in a network.
 
     address, address6  with their prefix lengths, or empty
-    sandbox            the path of the container's network namespace; empty: not joined
+    sandbox            the path of the container's network namespace; empty: not joined;
+                       "unknown": it cannot be seen from here
     """
 
     mac: str
@@ -54,6 +58,7 @@ class Network:
     mtu      bytes: the overlay MTU when it was last known
     peers    the other hosts of the network, as swarm tells them; elsewhere they are remotes
              of the segment
+    attach   one of WAYS; empty: not chosen yet
     """
 
     vni: int
@@ -62,6 +67,7 @@ class Network:
     internal: bool = False
     mtu: int = 0
     peers: tuple[str, ...] = ()
+    attach: str = BRIDGE  # what there was before there was a choice
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 

@@ -5,8 +5,8 @@ Theory of operation
 
 What is committed is what should be there, and `restore` makes it so: when the plugin
 starts, when the node comes back, when a TAP was made anew.  It also removes what nobody
-committed.  Docker tells us nothing of endpoints that were lost with a dockerd that was
-killed, but their veths are gone with their containers: `collect` forgets those.
+committed.  Docker may tell us nothing of endpoints that were lost with a dockerd that was
+killed, but their namespaces are gone with their containers: `collect` forgets those.
 
 Containers are stations of their segment.  Where the network announces (`-o announce=false`
 says that it does not), the other hosts are told of each, so that nothing is flooded to find
@@ -23,8 +23,8 @@ from dataclasses import replace
 from typing import Any
 
 from vxlan.netdev import NetdevError
-from vxlan.plugins import docker_engine
-from vxlan.plugins.docker_devices import Devices, bridge_of, port_of
+from vxlan.plugins import docker_engine, docker_sandbox
+from vxlan.plugins.docker_devices import Devices
 from vxlan.plugins.docker_http import Refusal
 from vxlan.plugins.docker_node import NodeLink
 from vxlan.plugins.docker_state import Endpoint, Network, StateError, Store
@@ -48,9 +48,12 @@ class Upkeep:
 
         Raises Refusal and NetdevError.
         """
-        self.devices.build(network.vni)
+        self.devices.build(network.vni, network.attach)
+        return self._served(network)
+
+    def _served(self, network: Network) -> Network:
         segment = self.node.add(network)
-        self.devices.plug(network.vni, segment["tap"])
+        self.devices.plug(network.vni, network.attach)
         if network.peers:
             self.node.set_remotes(network.vni, set(network.peers))
         for endpoint in network.endpoints.values():
@@ -58,9 +61,16 @@ class Upkeep:
                 self.announce(network, endpoint)
         return replace(network, mtu=segment["mtu"])
 
+    def _without_links(self, network: Network) -> Network:
+        """What the containers were joined to was gone, and every link with it."""
+        for name in [name for name, one in network.endpoints.items() if one.sandbox]:
+            log.warning("endpoint %s: lost with the device below it, forgotten", name[:12])
+            network = self.lose(network, name)
+        return network
+
     def tear(self, network: Network) -> None:
         """Take away whatever there is of it."""
-        for undo in (self.devices.remove, self.node.delete):
+        for undo in (self.node.delete, self.devices.remove):
             with suppress(Refusal, NetdevError):
                 undo(network.vni)
 
@@ -74,7 +84,7 @@ class Upkeep:
         with _logged(f"network {key[:12]}"):
             for endpoint in network.endpoints:
                 self.devices.disconnect(endpoint)
-        for undo in (self.devices.remove, self.node.delete):
+        for undo in (self.node.delete, self.devices.remove):
             with _logged(f"network {key[:12]}"):
                 undo(network.vni)
 
@@ -112,9 +122,12 @@ class Upkeep:
                 self._sweep()
 
     def _restore_network(self, key: str, network: Network) -> None:
-        built = self.built(network)
-        if built != network:
-            self.store.set_network(key, built)
+        if self.devices.build(network.vni, network.attach) and network.endpoints:
+            network = self._without_links(network)
+            self.store.set_network(key, network)
+        served = self._served(network)
+        if served != network:
+            self.store.set_network(key, served)
 
     def _sweep(self) -> None:
         networks = self.store.networks.values()
@@ -127,17 +140,16 @@ class Upkeep:
                 self.node.delete(vni)
 
     def collect(self, *, unjoined: bool = False) -> None:
-        """Forget the endpoints whose veths are gone with their containers.
+        """Forget the endpoints whose namespaces are gone with their containers.
 
         `unjoined`: those that never got one as well; for when no container can be starting.
         """
         with self.lock, _logged("looking for lost endpoints"):
-            there = self.devices.ports()
             for key, network in list(self.store.networks.items()):
                 lost = [
                     name
                     for name, endpoint in network.endpoints.items()
-                    if (port_of(name) not in there if endpoint.sandbox else unjoined)
+                    if (docker_sandbox.gone(endpoint.sandbox) if endpoint.sandbox else unjoined)
                 ]
                 for name in lost:
                     log.warning("endpoint %s: lost with its container, forgotten", name[:12])
@@ -162,13 +174,13 @@ class Upkeep:
     # -- what happens ------------------------------------------------------------------------
 
     def happened(self, event: Mapping[str, Any]) -> None:
-        """An event of the node: a TAP that was made anew goes into its bridge, an MTU too."""
+        """An event of the node: a TAP that was made anew is built upon, an MTU is taken over."""
         if event.get("event") not in ("tap_back", "mtu_changed"):
             return
         with self.lock:
             for key, network in list(self.store.networks.items()):
                 if network.vni == event.get("vni"):
-                    with _logged(f"network {key[:12]} ({bridge_of(network.vni)})"):
+                    with _logged(f"network {key[:12]}"):
                         self._restore_network(key, network)
 
     def set_peers(self, key: str, peers: set[str]) -> None:
