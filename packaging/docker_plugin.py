@@ -49,7 +49,16 @@ CONFIG = {
             "destination": "/run/docker.sock",
             "type": "bind",
             "options": ["bind"],
-        }
+        },
+        {
+            "name": "docker.run",
+            "description": "where dockerd mounts namespaces: to see whether a container is gone",
+            "settable": ["source"],
+            "source": "/run/docker",
+            "destination": "/run/docker",
+            "type": "bind",
+            "options": ["rbind", "rslave", "ro"],
+        },
     ],
     "propagatedMount": "/run/netns",
     "env": [

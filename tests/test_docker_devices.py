@@ -303,16 +303,14 @@ def test_a_sandbox_is_gone_when_it_is_no_namespace_any_more(tmp_path: Path) -> N
     name = f"docks-{secrets.token_hex(4)}"
     path = str(Path(netns.RUN_DIR, name))
     netns.create(name)
-    assert docker_sandbox.known(path) == path
-    assert not docker_sandbox.gone(path)
+    assert docker_sandbox.is_there(path) is True
     netns.delete(name)
-    assert docker_sandbox.gone(path)
+    assert docker_sandbox.is_there(path) is False
     plain = tmp_path / "plain"  # what Docker leaves behind
     plain.touch()
-    assert docker_sandbox.gone(str(plain))
+    assert docker_sandbox.is_there(str(plain)) is False
 
 
 @pytest.mark.parametrize("path", ["unknown", "", "/nowhere/netns/1"])
 def test_of_a_sandbox_that_cannot_be_seen_nothing_is_concluded(path: str) -> None:
-    assert docker_sandbox.known(path) == "unknown"
-    assert not docker_sandbox.gone(path)
+    assert docker_sandbox.is_there(path) is None

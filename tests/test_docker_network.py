@@ -205,14 +205,21 @@ def test_how_containers_are_joined_is_chosen_once(host: Host) -> None:
         assert "attach" not in host.link.segments[42].segment
 
 
-def test_a_container_whose_sandbox_cannot_be_seen_is_kept(host: Host) -> None:
+def test_a_container_that_starts_has_no_sandbox_yet_and_is_kept(host: Host) -> None:
     with Engine(host) as docker:
         network, endpoint = docker.create(), secrets.token_hex(32)
         both = {"NetworkID": network, "EndpointID": endpoint}
         docker.call("NetworkDriver.CreateEndpoint", **both, Interface={"Address": "10.42.0.2/16"})
-        docker.call("NetworkDriver.Join", **both, SandboxKey=str(host.folder / "nothing"))
+        sandbox = host.sandbox()
+        mounted = sandbox.rename(sandbox.with_suffix(".later"))
+        docker.call("NetworkDriver.Join", **both, SandboxKey=str(sandbox))
         docker.call("Plugin.Activate")
         assert set(docker.plugin.store.networks[network].endpoints) == {endpoint}
+        mounted.rename(sandbox)
+        docker.plugin.upkeep.collect()
+        host.lose_sandboxes()
+        docker.plugin.upkeep.collect()
+        assert docker.plugin.store.networks[network].endpoints == {}
 
 
 # -- state ----------------------------------------------------------------------------------
@@ -222,6 +229,7 @@ def test_networks_and_endpoints_outlive_the_plugin(host: Host) -> None:
     with Engine(host) as docker:
         network = docker.create()
         endpoint = docker.run(network)
+        docker.plugin.upkeep.collect()
         kept = docker.plugin.store.networks
     with Engine(host) as docker:
         assert docker.plugin.store.networks == kept
@@ -285,6 +293,7 @@ def test_a_dockerd_that_starts_has_lost_endpoints_collected(host: Host) -> None:
     with Engine(host) as docker:
         network = docker.create()
         docker.run(network)
+        docker.plugin.upkeep.collect()
         host.lose_sandboxes()
         answer = docker.call("Plugin.Activate")
         assert answer == {"Implements": ["NetworkDriver", "IpamDriver"]}
@@ -343,6 +352,7 @@ def test_the_other_hosts_are_told_of_containers_while_they_are_there(host: Host)
         docker.stop(network, endpoint)
         assert host.link.stations == {}
         lost = docker.run(network)
+        docker.plugin.upkeep.collect()
         host.lose_sandboxes()
         docker.plugin.upkeep.collect()
         assert (lost, host.link.stations) == (lost, {})

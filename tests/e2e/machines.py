@@ -38,6 +38,7 @@ hostname "$2"
 mkdir -p "$folder/cgroup"; mount --rbind /sys/fs/cgroup "$folder/cgroup"
 mount -t sysfs sysfs /sys; mount --rbind "$folder/cgroup" /sys/fs/cgroup; umount -l "$folder/cgroup"
 mount -t tmpfs -o mode=755 tmpfs /run
+mount --make-shared /run
 mkdir -p /run/netns /run/lock /run/docker/plugins /etc/docker
 mount --bind "$folder/etc" /etc/docker
 mount --bind "$folder/resolv.conf" /etc/resolv.conf

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dockerhosts import IMAGE, ROOT, DockerHost, docker_hosts
@@ -88,6 +90,23 @@ def test_a_service_s_name_leads_to_all_its_tasks(swarm: Hosts) -> None:
 def tasks(host: DockerHost) -> int:
     said = host.run("docker", "exec", "c1", "nslookup", "svc", check=False)
     return said.count("Address: 10.70.0.")
+
+
+def test_the_plugin_sees_the_namespaces_of_containers(swarm: Hosts) -> None:
+    for host in swarm:
+        wait_until(lambda host=host: all(seen(host)), 60, "all to be seen", interval=1)
+
+
+def seen(host: DockerHost) -> list[bool]:
+    """Of each endpoint, whether its namespace was seen."""
+    (network,) = kept(host)["networks"].values()
+    return [endpoint["seen"] for endpoint in network["endpoints"].values()]
+
+
+def kept(host: DockerHost) -> dict[str, Any]:
+    """What the plugin has on its disk."""
+    path = f"{host.folder}/docker/plugins/*/rootfs/var/lib/pyvxlan/docker/pyvxlan.json"
+    return dict(json.loads(host.run("sh", "-c", f"cat {path}")))
 
 
 def test_a_plugin_that_is_killed_comes_back_and_containers_keep_their_interfaces(

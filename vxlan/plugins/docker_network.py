@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import Any
 
 from vxlan.netdev import NetdevError
-from vxlan.plugins import docker_engine, docker_options, docker_sandbox
+from vxlan.plugins import docker_engine, docker_options
 from vxlan.plugins.docker_http import Handler, Refusal
 from vxlan.plugins.docker_options import identifier
 from vxlan.plugins.docker_state import Endpoint, Network, StateError
@@ -163,7 +163,7 @@ class NetworkDriver:
         name, endpoint = identifier(body, "EndpointID"), self._endpoint(network, body)
         inner = self._devices.connect(name, network.vni, network.attach, endpoint.mac, network.mtu)
         try:
-            joined = replace(endpoint, sandbox=docker_sandbox.known(str(body.get("SandboxKey"))))
+            joined = replace(endpoint, sandbox=str(body.get("SandboxKey") or "unknown"), seen=False)
             self._store.set_network(key, _with(network, name, joined))
         except StateError:
             self._devices.disconnect(name)

@@ -1,9 +1,9 @@
-"""Whether a container's network namespace is still there, by the file that Docker keeps of it.
+"""Whether a container's network namespace is there, by the file that Docker keeps of it.
 
-Docker mounts the namespace on a file, the sandbox key, before it asks us to join it, and
-unmounts it when the container is gone; a plain file may stay behind for a while.  So what
-was seen as a namespace once, and is none now, is lost.  Where Docker's mounts
-are out of sight nothing is concluded.
+Docker mounts the namespace on a file, the sandbox key, some time after it asked us to join it.
+It unmounts it when the container is gone; a plain file may stay behind for a while.  So
+what was a namespace once, and is none now, is lost.  What was never seen as one may be
+starting, or Docker's mounts are out of sight: nothing is concluded then.
 """
 
 from __future__ import annotations
@@ -11,30 +11,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-UNKNOWN = "unknown"
-"""In the place of a path that shows no namespace."""
 
-
-def known(path: str) -> str:
-    """The path itself, if a namespace can be seen there; else UNKNOWN."""
-    try:
-        return path if _is_namespace(path) else UNKNOWN
-    except OSError:
-        return UNKNOWN
-
-
-def gone(path: str) -> bool:
-    """Whether there is no namespace any more.  False also where nobody can say."""
+def is_there(path: str) -> bool | None:
+    """Whether there is a namespace; None: nobody can say, its folder is out of sight."""
     if not path.startswith("/") or not Path(path).parent.is_dir():
-        return False
+        return None
     try:
-        return not _is_namespace(path)
+        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev  # both of nsfs
     except FileNotFoundError:
-        return True
-    except OSError:
         return False
-
-
-def _is_namespace(path: str) -> bool:
-    """Whether the file is of the file system that all namespaces are of (nsfs)."""
-    return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except OSError:
+        return None

@@ -40,14 +40,15 @@ class Endpoint:
     """A container's place in a network.
 
     address, address6  with their prefix lengths, or empty
-    sandbox            the path of the container's network namespace; empty: not joined;
-                       "unknown": it cannot be seen from here
+    sandbox            the path of the container's network namespace; empty: not joined
+    seen               whether there has been a namespace at that path
     """
 
     mac: str
     address: str = ""
     address6: str = ""
     sandbox: str = ""
+    seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,16 +146,20 @@ class Upkeep:
         """
         with self.lock, _logged("looking for lost endpoints"):
             for key, network in list(self.store.networks.items()):
-                lost = [
-                    name
-                    for name, endpoint in network.endpoints.items()
-                    if (docker_sandbox.gone(endpoint.sandbox) if endpoint.sandbox else unjoined)
-                ]
-                for name in lost:
-                    log.warning("endpoint %s: lost with its container, forgotten", name[:12])
-                    network = self.lose(network, name)
-                if lost:
-                    self.store.set_network(key, network)
+                looked_at = self._looked_at(network, unjoined)
+                if looked_at != network:
+                    self.store.set_network(key, looked_at)
+
+    def _looked_at(self, network: Network, unjoined: bool) -> Network:
+        for name, endpoint in network.endpoints.items():
+            there = docker_sandbox.is_there(endpoint.sandbox) if endpoint.sandbox else None
+            if (there is False and endpoint.seen) or (unjoined and not endpoint.sandbox):
+                log.warning("endpoint %s: lost with its container, forgotten", name[:12])
+                network = self.lose(network, name)
+            elif there and not endpoint.seen:
+                seen = replace(endpoint, seen=True)
+                network = replace(network, endpoints={**network.endpoints, name: seen})
+        return network
 
     def drop_unknown(self) -> None:
         """Remove the networks that Docker lost, or removed while the plugin was down.
