@@ -29,9 +29,11 @@ class FakeDevices:
         self.plugged: dict[int, str] = {}
         self.links: dict[str, tuple[int, str, str, int]] = {}
         self.failures: list[str] = []
+        self.lost = False
 
-    def prepare(self) -> None:
-        pass
+    def prepare(self) -> bool:
+        anew, self.lost = self.lost, False
+        return anew
 
     def choose(self, vni: int, wanted: str) -> str:
         self._may_fail("choose")

@@ -88,10 +88,13 @@ def test_a_process_out_of_descriptors_deletes_no_bridge(devices: Devices) -> Non
 
 
 def test_a_namespace_of_which_only_the_name_is_left_is_made_anew(devices: Devices) -> None:
+    devices.build(42, "macvlan")
     netns.delete(devices.netns)
     Path(netns.RUN_DIR, devices.netns).touch()
-    devices.prepare()
-    devices.build(42, "bridge")
+    assert devices.prepare()
+    assert not devices.prepare()
+    assert devices.build(42, "macvlan")
+    assert netdev.exists("vxlan42", devices.netns)
 
 
 def test_what_is_gone_already_is_removed(devices: Devices) -> None:

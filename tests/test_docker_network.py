@@ -278,6 +278,21 @@ def test_a_tap_that_was_made_anew_is_plugged_in_again(host: Host) -> None:
         assert host.devices.plugged == {42: "macvlan"}
 
 
+def test_a_namespace_that_was_removed_is_left_by_the_node_too(host: Host) -> None:
+    with Engine(host) as docker:
+        network = docker.create()
+        docker.run(network)
+        host.devices.lost = True
+        host.devices.networks.clear()
+        deleted = []
+        delete = host.link.delete
+        host.link.delete = lambda vni: (deleted.append(vni), delete(vni))[1]  # type: ignore[method-assign]
+        docker.plugin.upkeep.restore()
+        assert deleted == [42]
+        assert (host.devices.networks, set(host.link.segments)) == ({42}, {42})
+        assert docker.plugin.store.networks[network].endpoints == {}
+
+
 def test_who_gets_an_address_takes_it_from_a_lost_endpoint(host: Host) -> None:
     """A dockerd that was killed tells nothing of the endpoints that it lost."""
     with Engine(host) as docker:

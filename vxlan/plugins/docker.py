@@ -103,7 +103,7 @@ class Plugin:
             try:
                 self.store.open()
                 stack.callback(self.store.close)
-                self.devices.prepare()
+                self.upkeep.prepare()
                 self._hand_over(stack)
                 server = self._listen()
             except (StateError, NetdevError) as error:

@@ -56,10 +56,10 @@ _QUIET = {
     "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0",
     "/proc/sys/net/bridge/bridge-nf-call-arptables": "0",
 }
-"""The bridges' namespace says nothing by itself, and filters nothing."""
+"""Their namespace says nothing by itself, and filters nothing."""
 
 _NO_NAMESPACE = (errno.ENOENT, errno.EINVAL)
-"""There is none, or only its name is left; after anything else the bridges may be there."""
+"""There is none, or only its name is left; after anything else the devices may be there."""
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +86,11 @@ class Devices:
         self.netns = taps.netns
         self._taps = taps
 
-    def prepare(self) -> None:
-        """Make the namespace where it is missing."""
+    def prepare(self) -> bool:
+        """Make the namespace where it is missing; whether it was."""
         try:
             self._quieten()
+            return False
         except NetdevError as error:
             if error.errno not in _NO_NAMESPACE:
                 raise
@@ -97,7 +98,9 @@ class Devices:
                 netns.delete(self.netns)
             netns.create(self.netns)
             log.info("namespace %s: made", self.netns)
+            self._taps.forget()
             self._quieten()
+            return True
 
     def _quieten(self) -> None:
         with netns.inside(self.netns):

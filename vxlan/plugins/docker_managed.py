@@ -8,7 +8,7 @@ whenever it ends.  What the plugin is told comes by `docker plugin set`:
     DSTPORT   the UDP port, the same on every host
     ENGINE    auto, python or fastpath
 
-The namespace with the bridges outlives this process, because Docker shows /run/netns to the
+The namespace with the devices outlives this process, because Docker shows /run/netns to the
 host (`propagatedMount`).
 """
 

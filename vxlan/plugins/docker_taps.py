@@ -71,6 +71,13 @@ class Taps:
             self._anew.discard(vni)
             netdev.delete_if_there(tap_of(vni), self.netns)
 
+    def forget(self) -> None:
+        """The namespace is another one: whatever was in it is not ours any more."""
+        with self._lock:
+            for vni in list(self._kept):
+                self._let_go(vni)
+            self._anew.clear()
+
     def keep_carrier(self) -> None:
         """The node has ended: see that no TAP goes without a carrier."""
         with self._lock:

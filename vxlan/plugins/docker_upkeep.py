@@ -110,11 +110,21 @@ class Upkeep:
 
     # -- all of them -------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """See that there is a namespace.  Raises NetdevError.
+
+        One whose name was removed lives on while the node has descriptors of TAPs in it.
+        """
+        if self.devices.prepare():
+            with suppress(Refusal):
+                for vni in self.node.owned():
+                    self.node.delete(vni)
+
     def restore(self) -> None:
         """Make what is committed and missing, and remove what nobody committed."""
         with self.lock:
             with _logged("the namespace"):
-                self.devices.prepare()
+                self.prepare()
             for key, network in list(self.store.networks.items()):
                 with _logged(f"network {key[:12]}"):
                     self._restore_network(key, network)
