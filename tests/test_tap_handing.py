@@ -36,8 +36,10 @@ def owner(folder: Path, answer: Answer) -> Iterator[str]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield path
-        thread.join(10)
+        try:
+            yield path
+        finally:
+            thread.join(10)
 
 
 ONE = Wish(42)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from vxlan import tap_handing
 from vxlan.config import SegmentConfig
+from vxlan.netdev import Link
 from vxlan.tap import Tap
 from vxlan.tap_handing import Wish
 
@@ -58,6 +59,6 @@ class HandedAttachment:
         """This host is no station here."""
         return None
 
-    def follow(self) -> set[bytes]:
+    def follow(self, link: Link | None = None) -> set[bytes]:
         """The device is not for us to look at."""
         return set()

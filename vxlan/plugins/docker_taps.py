@@ -110,16 +110,16 @@ class Taps:
         if kept is not None and kept.there:
             return False
         self._let_go(vni)
-        there = netdev.exists(name, self.netns)
-        if there and netdev.link(name, self.netns).kind != "tun":
+        self._kept[vni] = None
+        link = netdev.find(name, self.netns)
+        if link and link.kind != "tun":
             remedy = f"remove it with `ip -n {self.netns} link del {name}`"
             raise NetdevError(f"namespace {self.netns}: {name} is no TAP: {remedy}")
-        if not there or not netdev.link(name, self.netns).carrier:
+        if not link or not link.carrier:
             self._kept[vni] = self._resting(vni)
-        if not netdev.link(name, self.netns).up:
+        if not link or not link.up:
             self._set_up(name)
-        self._kept.setdefault(vni, None)
-        return not there
+        return not link
 
     def _let_go(self, vni: int) -> None:
         kept = self._kept.pop(vni, None)
