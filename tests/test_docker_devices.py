@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from vxlan import netdev, netns, tap_handing
+from vxlan.lab.wait import wait_until
 from vxlan.netdev import NetdevError
 from vxlan.plugins import docker_devices, docker_sandbox
 from vxlan.plugins.docker_devices import Devices
@@ -221,23 +222,24 @@ def send_raw(namespace: str, number: int) -> None:
         sock.send(b"\xff" * 6 + bytes(6) + b"\x88\xb5" + address * 11 + bytes([0, 0, 0, number]))
 
 
+def carrier(devices: Devices) -> bool:
+    return netdev.link("vxlan42", devices.netns).carrier
+
+
 def test_the_carrier_stays_when_the_node_goes_and_comes_back_with_a_plugin(
     devices: Devices, taps: Taps, server: TapServer
 ) -> None:
-    def carrier() -> bool:
-        return netdev.link("vxlan42", devices.netns).carrier
-
     devices.build(42, "macvlan")
     tap = fetch(taps)
     tap.close()
-    assert carrier()
+    assert carrier(devices)
     for kept in taps._kept.values():  # the plugin is killed
         assert kept is not None
         kept.close()
-    assert not carrier()
+    wait_until(lambda: not carrier(devices), 5, "the last descriptor to be closed")
     again = Taps(taps.netns, taps.path)
     assert not again.make(42)
-    assert carrier()
+    assert carrier(devices)
 
 
 def test_a_plugin_that_starts_takes_no_frame_of_a_node_that_reads(
@@ -252,8 +254,9 @@ def test_a_plugin_that_starts_takes_no_frame_of_a_node_that_reads(
     for kept in taps._kept.values():
         assert kept is not None
         kept.close()
+    wait_until(lambda: not carrier(devices), 5, "the last descriptor to be closed")
     again.keep_carrier()
-    assert netdev.link("vxlan42", devices.netns).carrier
+    assert carrier(devices)
 
 
 def test_a_tap_that_somebody_deleted_is_made_anew_when_the_node_asks(
