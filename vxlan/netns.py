@@ -119,18 +119,18 @@ def inside(name: str | None) -> Iterator[None]:
 
 def opened(name: str | None) -> int:
     """A descriptor of a named namespace, None: the caller's; the caller closes it."""
-    if name is None:
-        return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
-    _check(name)
+    if name is not None:
+        _check(name)
     try:
-        return os.open(os.path.join(RUN_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+        path = _SELF if name is None else os.path.join(RUN_DIR, name)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NetdevError(
             f"netns {name}: there is none of that name: `ip netns add {name}` makes it",
             errno.ENOENT,
         ) from None
     except OSError as error:
-        raise NetdevError(f"netns {name}: {error.strerror}", error.errno) from None
+        raise NetdevError(f"netns {name or 'here'}: {error.strerror}", error.errno) from None
 
 
 @contextmanager

@@ -67,7 +67,14 @@ OVERLAYS = {
         Overlay("fastpath", "pyvxlan, compiled engine", partial(pyvxlan, "fastpath")),
         Overlay("fastpath-tap", "the same, the TAP itself as a container's eth0", attach.tap),
         Overlay("fastpath-macvlan", "the same, a macvlan on the TAP", attach.macvlan),
-        Overlay("docker-pyvxlan", "the same, as Docker's network driver", plugin.driver),
+        Overlay(
+            "docker-pyvxlan",
+            "the same, as Docker's network driver",
+            partial(plugin.driver, "macvlan"),
+        ),
+        Overlay(
+            "docker-pyvxlan-bridge", "the same, attach=bridge", partial(plugin.driver, "bridge")
+        ),
         Overlay("python", "pyvxlan, Python engine", partial(pyvxlan, "python")),
         Overlay(
             "ovs",

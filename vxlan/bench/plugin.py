@@ -22,14 +22,17 @@ TIMEOUT = 30.0
 NETWORK, ENDPOINT = "benchnetwork", "benchendpoint"
 
 
-def driver(site: Site) -> None:
-    """On both hosts a node without segments, the plugin, and a container by its answers."""
+def driver(attach: str, site: Site) -> None:
+    """On both hosts a node without segments, the plugin, and a container by its answers.
+
+    `attach` is -o attach of the network.
+    """
     nodes = [host.node() for host in site.hosts]
     site.lab.start(*nodes)
     site.place([site.bare(number) for number in "12"], OVERLAY)
     parts = zip(site.sides(), nodes, site.stations, OVERLAY, strict=True)
     for (host, peer), node, station, cidr in parts:
-        _Plugin(site, host, node).join(station, cidr, peer.address)
+        _Plugin(site, host, node).join(station, cidr, peer.address, attach)
 
 
 class _Plugin:
@@ -45,9 +48,9 @@ class _Plugin:
         site.spawn(host, sys.executable, "-P", "-m", "vxlan", "docker", "serve", *names, *places)
         wait_until(self._path.exists, READY_TIMEOUT, f"{site.last_words(host)}: the plugin")
 
-    def join(self, station: Namespace, cidr: str, peer: str) -> None:
+    def join(self, station: Namespace, cidr: str, peer: str, attach: str) -> None:
         """A network with one container in it."""
-        options = {"vni": "42", "remotes": peer}
+        options = {"vni": "42", "remotes": peer, "attach": attach}
         network = {"NetworkID": NETWORK}
         endpoint = {**network, "EndpointID": ENDPOINT, "SandboxKey": f"/run/netns/{station.name}"}
         pool = str(ip_interface(cidr).network)
