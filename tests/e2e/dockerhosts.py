@@ -64,13 +64,14 @@ class DockerHost(Machine):
         self.wait("plugin", lambda: self.log("plugin").count("serves") > said)
         assert self.run("stat", "-c", "%a", socket).strip() == "600"
 
-    def start_dockerd(self) -> None:
+    def start_dockerd(self, *flags: str) -> None:
         """dockerd, until it answers."""
         self.start(
             "dockerd",
             ["dockerd", "--data-root", str(self.folder / "docker"), "--exec-root", "/run/docker",
              "--pidfile", "/run/docker.pid", "-H", "unix:///run/docker.sock",
-             "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.host.name}"],
+             "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.host.name}",
+             *flags],
         )  # fmt: skip
         self.wait("dockerd", lambda: "Server Version" in self.run(DOCKER, "info", check=False))
 

@@ -217,6 +217,54 @@ def test_a_host_that_boots_anew_has_its_networks_and_containers_back(
     assert len(endpoints(a)) == 2
 
 
+@pytest.fixture
+def living_on(hosts: Hosts) -> Iterator[DockerHost]:
+    """The first host, where containers live on without dockerd."""
+    host = hosts[0]
+    restart_dockerd(host, signal.SIGTERM, "--live-restore")
+    yield host
+    host.remove_containers()
+    restart_dockerd(host, signal.SIGTERM)
+
+
+def restart_dockerd(host: DockerHost, number: signal.Signals, *flags: str) -> None:
+    host.kill("dockerd", number)
+    host.run("rm", "-f", "/run/docker.pid")
+    host.start_dockerd(*flags)
+
+
+def test_containers_that_live_on_without_dockerd(
+    living_on: DockerHost, pair: tuple[DockerHost, DockerHost, str, str]
+) -> None:
+    a, b, here, there = pair
+    joined, used = a.state(), {"10.42.0.1", here}
+    reached: list[bool] = []
+    pinging = threading.Thread(target=lambda: reached.append(ping(b, "c2", here, 100)))
+    pinging.start()
+    restart_dockerd(a, signal.SIGKILL, "--live-restore")
+    a.kill("plugin")
+    a.start_plugin()
+    pinging.join()
+    assert reached == [True]
+    a.kill("dockerd")
+    for name, start in (("plugin", a.start_plugin), ("node", a.start_node)):
+        a.kill(name)
+        start()
+    wait_until(lambda: a.segment(42)["tap"] in a.links(), 10, "the plugin to see the node")
+    assert ping(b, "c2", here)
+    a.run("rm", "-f", "/run/docker.pid")
+    a.start_dockerd("--live-restore")
+    assert a.state() == joined
+    assert a.docker("ps", "-q", "--filter", "name=c1", "--filter", "status=running")
+    assert ping(a, "c1", there)
+    assert a.container("c3", "net") not in used
+    a.docker("rm", "-f", "c1", "c3")
+    assert endpoints(a) == []
+    assert {name for name in a.links() if name.startswith(("p", "c"))} == set()
+    (pool,) = a.state()["pools"].values()
+    assert pool["used"] == {"10.42.0.1": "gateway"}
+
+
 def test_a_plugin_killed_at_any_moment_leaves_nothing_half_made(hosts: Hosts) -> None:
     a, _ = hosts
     before = a.links()

@@ -91,7 +91,8 @@ class Upkeep:
     def lose(self, network: Network, name: str) -> Network:
         """A network without an endpoint that nobody has any more."""
         self.devices.disconnect(name)
-        self.withdraw(network, network.endpoints[name])
+        if network.endpoints[name].sandbox:  # else it was withdrawn when the container left
+            self.withdraw(network, network.endpoints[name])
         rest = {other: one for other, one in network.endpoints.items() if other != name}
         return replace(network, endpoints=rest)
 
