@@ -31,7 +31,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -79,7 +79,15 @@ def create(name: str) -> None:
     if name in names():
         raise NetdevError(f"netns {name}: it exists already: choose another name", errno.EEXIST)
     with _explained(f"netns {name}"):
+        _make_folder()
         kernel.create(name)
+
+
+def _make_folder() -> None:
+    """As `ip netns add` makes it, whatever our umask is: others look there, too."""
+    with suppress(FileExistsError):
+        os.mkdir(RUN_DIR)
+        os.chmod(RUN_DIR, 0o755)
 
 
 def delete(name: str) -> None:
