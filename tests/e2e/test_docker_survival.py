@@ -237,7 +237,7 @@ def test_containers_that_live_on_without_dockerd(
     living_on: DockerHost, pair: tuple[DockerHost, DockerHost, str, str]
 ) -> None:
     a, b, here, there = pair
-    joined, used = a.state(), {"10.42.0.1", here}
+    joined, pools = endpoints(a), a.state()["pools"]
     reached: list[bool] = []
     pinging = threading.Thread(target=lambda: reached.append(ping(b, "c2", here, 100)))
     pinging.start()
@@ -254,13 +254,13 @@ def test_containers_that_live_on_without_dockerd(
     assert ping(b, "c2", here)
     a.run("rm", "-f", "/run/docker.pid")
     a.start_dockerd("--live-restore")
-    assert a.state() == joined
+    assert (endpoints(a), a.state()["pools"]) == (joined, pools)
     assert a.docker("ps", "-q", "--filter", "name=c1", "--filter", "status=running")
     assert ping(a, "c1", there)
-    assert a.container("c3", "net") not in used
+    assert a.container("c3", "net") not in ("10.42.0.1", here)
     a.docker("rm", "-f", "c1", "c3")
     assert endpoints(a) == []
-    assert {name for name in a.links() if name.startswith(("p", "c"))} == set()
+    assert not any(re.fullmatch("[pc][0-9a-f]{12}", name) for name in a.links())
     (pool,) = a.state()["pools"].values()
     assert pool["used"] == {"10.42.0.1": "gateway"}
 
