@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -477,3 +479,21 @@ def test_a_cancelled_reader_may_read_on(host: str, run: Run) -> None:
 def test_a_watch_of_no_namespace_is_refused() -> None:
     with pytest.raises(NetdevError, match="no-such-ns"):
         Watch("no-such-ns")
+
+
+# -- the folder of names ----------------------------------------------------------------
+
+ALONE = 'mount -t tmpfs tmpfs /run && umask 077 && exec "$@"'
+MAKE = """
+import os
+from vxlan import netns
+netns.create("one")
+print(oct(os.stat("/run/netns").st_mode & 0o777), netns.names())
+"""
+
+
+@pytest.mark.namespaces
+def test_the_folder_of_names_is_open_whatever_the_umask() -> None:
+    command = ["unshare", "--mount", "sh", "-c", ALONE, "sh", sys.executable, "-c", MAKE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("0o755 ['one']\n", "")
