@@ -32,6 +32,7 @@ LAYERS = {
     """,
     "edges": """
         tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify bounded
+        fdstore fdstate
         pcap* middleware*
     """,
     "python engine": "pyengine*",
@@ -41,7 +42,7 @@ LAYERS = {
         config* node* api* arguments attach* dnswire doctor* finding history ipam local_address
         metrics* operations overlay_mtu reload* report resolver statefile control*
     """,
-    "faces": "bench* cli* lab* replay explain* plugins* __main__",
+    "faces": "holder bench* cli* lab* replay explain* plugins* __main__",
 }
 BELOW = {
     "core": {"core"},

@@ -28,6 +28,7 @@ UP_FLAGS = {
     "--vni", "--local", "--remote", "--dstport", "--tap", "--bridge", "--address", "--mtu",
     "--engine", "--name", "--accept", "--vlan", "--dev", "--ageing", "--maxaddress", "--srcport",
     "--ttl", "--tos", "--learning", "--no-learning", "--echo", "--announce", "--no-announce",
+    "--restart",
 }  # fmt: skip
 
 COMMANDS = [
@@ -130,7 +131,7 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(args: list[str], says: str
     assert says in complaint(run(*args), 2)
 
 
-@pytest.mark.parametrize("flag", sorted(UP_FLAGS - {"--name", "--engine"}))
+@pytest.mark.parametrize("flag", sorted(UP_FLAGS - {"--name", "--engine", "--restart"}))
 def test_up_refuses_a_configuration_together_with_flags(flag: str) -> None:
     value = [] if "learning" in flag or "announce" in flag else ["1"]
     text = complaint(run("up", "office", flag, *value), 2)
@@ -156,7 +157,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[NodeConfig]:
     """What `up` would have run, on a host where all is well."""
     configs: list[NodeConfig] = []
 
-    def run_node(config: NodeConfig) -> int:
+    def run_node(config: NodeConfig, _store: object) -> int:
         configs.append(config)
         return 0
 

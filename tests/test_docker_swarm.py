@@ -174,7 +174,7 @@ def test_the_node_is_started_with_the_host_s_address_and_started_again(
     with dockerd(here, {"/info": {"Swarm": {"NodeAddr": "192.0.2.1"}}}):
         wait_until(lambda: started.exists() and len(started.read_text().split("\n")) > 2, 10, "it")
     carrier.stop()
-    assert started.read_text().split("\n")[0] == f"-m vxlan up {here}/etc/docker.toml"
+    assert started.read_text().split("\n")[0] == f"-m vxlan up --restart {here}/etc/docker.toml"
     made = config.load(here / "etc" / "docker.toml")
     assert (made.vtep.local, made.vtep.dstport, made.segments) == (("192.0.2.1",), 4790, ())
 

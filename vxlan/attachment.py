@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 from vxlan import netdev
@@ -69,6 +70,31 @@ class Attachment:
         self._added: list[str] = []
 
     # -- making and taking away --------------------------------------------------------
+
+    @property
+    def identity(self) -> str:
+        """What a TAP must have been made for to be this one: a digest."""
+        of = self.config
+        made_for = (of.tap, of.mac or self._local, of.bridge, of.address)
+        return hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]
+
+    def adopt(self, fds: Sequence[int], mtu: int) -> Tap:
+        """Go on with a TAP that was set up for this very configuration before.
+
+        Like one that was set up an hour ago it may be somewhere else by now, and is then
+        left as it is.  Raises TapError where it is not such a TAP; the descriptors then
+        stay the caller's.  After NetdevError they are closed.
+        """
+        self._mtu = mtu
+        tap = self.tap = Tap.adopt(self.config.tap, fds, offload=self._offload, queues=self._queues)
+        try:
+            if tap.is_here:
+                self.follow()
+                self._add_addresses()
+        except BaseException:
+            self.close()
+            raise
+        return tap
 
     def open(self, mtu: int) -> Tap:
         """Make the TAP, plug it in and set everything up.  Leaves nothing if it fails."""
@@ -186,7 +212,8 @@ class Attachment:
 
     def _keeps(self, cidr: str) -> bool:
         """Whether an address that is there already is ours to take away at the end."""
-        return cidr in self._added or self._is_ours(netdev.link(self._addressed))
+        own_tap = self.config.bridge is None
+        return own_tap or cidr in self._added or self._is_ours(netdev.link(self._addressed))
 
     def _del_addresses(self, gone: list[str]) -> None:
         for cidr in list(gone):

@@ -16,6 +16,8 @@ device was deleted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vxlan import tap_handing
 from vxlan.config import SegmentConfig
 from vxlan.netdev import Link
@@ -34,6 +36,18 @@ class HandedAttachment:
         self.tap: Tap | None = None
         self._path = path
         self._wish = Wish(config.vni, queues, offload)
+
+    @property
+    def identity(self) -> str:
+        """Whose TAP it is."""
+        return f"{self.config.tap} from {self._path}"
+
+    def adopt(self, fds: Sequence[int], mtu: int) -> Tap:
+        """Go on with queues that were handed over before.  Raises TapError as Tap.adopt does."""
+        many = max(1, min(len(fds), self._wish.queues))
+        offload = self._wish.offload
+        self.tap = Tap.adopt(self.config.tap, fds, offload=offload, queues=many, persist=True)
+        return self.tap
 
     def open(self, mtu: int) -> Tap:
         """Have it handed over.  The owner sees to the MTU: it is told by the answer and events."""

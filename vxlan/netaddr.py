@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pyroute2.netlink.exceptions import NetlinkError
-
+from vxlan.netlazy import NetlinkError
 from vxlan.netns import NetdevError, index_of, name_of, netlink
 
 _NUD_PERMANENT = 0x80

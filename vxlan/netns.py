@@ -34,11 +34,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2 import netns as kernel
-from pyroute2.netlink.exceptions import NetlinkError
-
 from vxlan.ifname import check_ifname
+from vxlan.netlazy import IPRoute, NetlinkError, kernel
 
 RUN_DIR = kernel.NETNS_RUN_DIR
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NotSupportedError
-
 from vxlan.ifname import check_ifname
 from vxlan.netns import NetdevError, inside
 
@@ -38,6 +36,8 @@ def offloads(name: str, netns: str | None = None) -> dict[str, bool]:
 
 def set_offloads(name: str, wanted: Mapping[str, bool], netns: str | None = None) -> None:
     """Turn offloads on or off; NetdevError if the link has no such offload or keeps it."""
+    from pyroute2.ethtool.ioctl import NotSupportedError
+
     with _ethtool(name, netns) as tool:
         features = tool.get_features()
         for word, active in wanted.items():
@@ -60,6 +60,8 @@ def set_wire_like(name: str, netns: str | None = None) -> None:
 @contextmanager
 def _ethtool(name: str, netns: str | None) -> Iterator[Any]:
     """pyroute2's ethtool on one link; its socket keeps the namespace it was made in."""
+    from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+
     check_ifname(name)
     try:
         with inside(netns):

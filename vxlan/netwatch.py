@@ -30,8 +30,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
+from vxlan.netlazy import MarshalRtnl
 from vxlan.netns import NetdevError, inside
 
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400

@@ -13,7 +13,8 @@ over, and then only reacts:
 
 What is made is undone in the reverse order, also when the start fails half-way: each
 step puts its own undoing on a stack before the next one begins.  The control socket
-comes first, because its name is what keeps two nodes of one name apart.
+comes first, because its name is what keeps two nodes of one name apart.  A node that is
+killed undoes nothing; vxlan/node_kept.py says how the next one goes on.
 
 Nothing that blocks is done in the event loop while packets move: questions to the
 kernel go through threads.  Changes of the configuration hold `changing`.
@@ -36,6 +37,7 @@ from vxlan.config import NodeConfig, SegmentConfig
 from vxlan.engine import Engine, EngineUnavailable, choose_engine, queues_for
 from vxlan.event import Event, EventKind
 from vxlan.fdb import Remote
+from vxlan.fdstore import FdStore
 from vxlan.history import Chronicle
 from vxlan.local_address import NoAddress
 from vxlan.metrics import render
@@ -45,6 +47,7 @@ from vxlan.netwatch import Watch
 from vxlan.node_attach import Attachments
 from vxlan.node_capture import Captures
 from vxlan.node_faults import FaultOperations
+from vxlan.node_kept import Kept
 from vxlan.node_names import Names
 from vxlan.node_operations import Operations
 from vxlan.node_reload import Reloader
@@ -78,8 +81,10 @@ class Node:
     engine: Engine
     underlay: Underlay
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, store: FdStore | None = None) -> None:
+        """`store` offers what an earlier node of this name left (vxlan/fdstore.py)."""
         self.config = config
+        self.kept = Kept(store or FdStore())
         self.local: tuple[str, ...] = ()
         self.segments: dict[int, NodeSegment] = {}
         self.began = time.monotonic()
@@ -114,6 +119,7 @@ class Node:
             sdnotify.notify("READY=1", f"STATUS={self.status()}")
             log.info("node %s: %s", self.config.name, self.status())
             await self._stopped.wait()
+            self.kept.forget()
             sdnotify.notify("STOPPING=1")
         log.info("node %s: ended", self.config.name)
 
@@ -151,6 +157,8 @@ class Node:
         for segment in self.config.segments:
             await self.start_segment(segment)
         await self.attachments.restore()
+        await self.kept.restore(self)
+        self.kept.begin(self)
         stack.callback(self.names.close)
         await self.names.follow()
         self._start_engine(underlay, stack)
@@ -178,6 +186,8 @@ class Node:
             self.engine.info.fallbacks.append(
                 f"queues {vtep.queues}: the {self.engine.info.name} engine has one"
             )
+        held = self.kept.receivers(self.local, vtep.dstport, self.engine.queues)
+        stack.callback(self.kept.drop_receivers)
         underlay = Underlay(
             self.local,
             vtep.dstport,
@@ -188,8 +198,10 @@ class Node:
             rcvbuf=vtep.rcvbuf,
             gro=True,
             queues=self.engine.queues,
+            held=held,
         )
         stack.callback(underlay.close)
+        self.kept.keep_receivers(underlay.receivers, held)
         return underlay
 
     def _set_key(self) -> None:
@@ -232,7 +244,14 @@ class Node:
     ) -> None:
         """Serve one more segment.  Raises TapError or NetdevError."""
         segment = NodeSegment(
-            config, self.engine, self.local, self._emit, self._probe_paths, owner, tap_from
+            config,
+            self.engine,
+            self.local,
+            self._emit,
+            self._probe_paths,
+            self.kept,
+            owner,
+            tap_from,
         )
         await segment.start()
         self.segments[config.vni] = segment
@@ -249,6 +268,7 @@ class Node:
     async def stop_segment(self, vni: int) -> None:
         """Serve a segment no more."""
         await self.segments.pop(vni).stop()
+        self.kept.changed()
         self._probe_paths()
         self.chronicle.history.forget(vni)
 
@@ -358,19 +378,19 @@ async def _finish(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def run_node(config: NodeConfig) -> int:
+def run_node(config: NodeConfig, store: FdStore | None = None) -> int:
     """Run a node until it ends; the exit status.  Blocks; what is wrong goes to the log."""
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(config))
+            runner.run(_run(config, store))
     except NodeError as error:
         log.error("%s", error)
         return 1
     return 0
 
 
-async def _run(config: NodeConfig) -> None:
-    await Node(config).run()
+async def _run(config: NodeConfig, store: FdStore | None) -> None:
+    await Node(config, store).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

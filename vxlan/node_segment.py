@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import ip_interface
+from typing import TYPE_CHECKING, Any
 
 from vxlan import overlay_mtu
 from vxlan.announcement import Station, first_of_each
@@ -37,6 +38,9 @@ from vxlan.overlay_mtu import Limit, Path, smallest
 from vxlan.reload import static
 from vxlan.tap import Tap, TapError
 
+if TYPE_CHECKING:
+    from vxlan.node_kept import Kept
+
 FILE = "config"
 """The owner of the segments that the configuration file names."""
 
@@ -50,7 +54,10 @@ log = logging.getLogger(__name__)
 
 
 class NodeSegment:
-    """A segment that is served; `start`, then whatever else, then `stop`."""
+    """A segment that is served; `start`, then whatever else, then `stop`.
+
+    asked  the keys by which it was asked for by command; None: nobody has to ask again
+    """
 
     def __init__(
         self,
@@ -59,12 +66,15 @@ class NodeSegment:
         local: tuple[str, ...],
         emit: Callable[[Event], None],
         on_ways: Callable[[], None],
+        kept: Kept,
         owner: str = FILE,
         tap_from: str | None = None,
     ) -> None:
         self.config = config
         self.owner = owner
         self.tap_from = tap_from
+        self.asked: dict[str, Any] | None = None
+        self._kept = kept
         self.engine = engine
         self.local = local
         self.began = time.monotonic()
@@ -108,13 +118,15 @@ class NodeSegment:
             async with self._devices:
                 await self._open()
         except BaseException:
+            await self._kept.drop_tap(vni)
             self._leave_engine()
             raise
         log.info("%s", self._summary())
 
     async def _open(self) -> None:
-        tap = await asyncio.to_thread(self._attachment.open, self.mtu)
-        self.engine.attach(self.config.vni, tap)
+        vni = self.config.vni
+        tap = await self._kept.open(vni, self.config.tap, self._attachment, self.mtu)
+        self.engine.attach(vni, tap)
         await self._look()
 
     async def stop(self) -> None:
@@ -124,6 +136,7 @@ class NodeSegment:
             await self._recovery
         async with self._devices:
             self._leave_engine()
+            await self._kept.drop_tap(self.config.vni)
             await asyncio.to_thread(self._attachment.close)
 
     def _leave_engine(self) -> None:
@@ -146,12 +159,14 @@ class NodeSegment:
     def add_remote(self, remote: Remote) -> bool:
         """Add to the flood list; False if it is there already."""
         added = self.engine.add_remote(self.config.vni, remote, time.monotonic())
+        self._kept.changed()
         self._report()
         return added
 
     def del_remote(self, remote: Remote) -> bool:
         """Take from the flood list; False if it is not there."""
         found = self.engine.del_remote(self.config.vni, remote, time.monotonic())
+        self._kept.changed()
         self._report()
         return found
 
@@ -237,6 +252,7 @@ class NodeSegment:
                 await self._replace_attachment(new)
             elif (old.bridge, old.address) != (new.bridge, new.address):
                 await asyncio.to_thread(self._attachment.change, new)
+                self._kept.made_for(new.vni, self._attachment)
                 await self._look()
         except (TapError, NetdevError):
             await self._put_back(old)
@@ -251,6 +267,7 @@ class NodeSegment:
 
     async def _replace_attachment(self, config: SegmentConfig) -> None:
         self.engine.detach(config.vni)
+        await self._kept.drop_tap(config.vni)
         await asyncio.to_thread(self._attachment.close)
         self._attachment = self._new_attachment(config)
         await self._open()
@@ -383,6 +400,7 @@ class NodeSegment:
             self.echo.pop(vtep, None)
             if station is not None:
                 self.echo[vtep] = station
+            self._kept.changed()
             await self._tell_echoes()
 
     def tap_lost(self) -> None:
@@ -408,6 +426,7 @@ class NodeSegment:
         """Make the TAP anew; what stands in the way, or None."""
         async with self._devices:
             try:
+                await self._kept.drop_tap(self.config.vni)
                 await asyncio.to_thread(self._attachment.close_tap)
                 await self._open()
             except (TapError, NetdevError) as error:

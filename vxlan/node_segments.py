@@ -8,7 +8,8 @@ and go with it, by a reload.  All others belong to whoever asked for them by com
 and a reload leaves them alone.  Neither may touch the other's.
 
 Nothing of this is kept when the node ends: an owner (a container engine's plugin, say)
-asks again when it finds the node anew.  So asking for what is there is no error.
+asks again when it finds the node anew.  So asking for what is there is no error.  Only a
+node that was killed, and whose descriptors somebody kept, goes on with what there was.
 
 A request is checked whole, and what cannot be had leaves nothing behind.
 """
@@ -51,11 +52,22 @@ class Segments:
 
     async def add(self, args: Args) -> Any:
         """Serve one more segment; the keys are those of a [[segment]], `owner` and `tap_from`."""
-        given = {key: value for key, value in args.items() if value is not None}
-        owner, tap_from = _owner(given), _tap_from(given)
+        asked = {key: value for key, value in args.items() if value is not None}
         async with self._node.changing:
-            segment, added = await self.serve(given, owner, tap_from)
+            segment, added = await self.restore(asked)
         return {"added": added, "segment": report.segment_json(segment, 0)}
+
+    async def restore(self, asked: Mapping[str, Any]) -> tuple[NodeSegment, bool]:
+        """The segment that was asked for, and whether it is new.  The caller holds `changing`.
+
+        Its owner need not ask again after the node was killed (vxlan/node_kept.py).
+        """
+        given = dict(asked)
+        owner, tap_from = _owner(given), _tap_from(given)
+        segment, added = await self.serve(given, owner, tap_from)
+        segment.asked = dict(asked)
+        self._node.kept.changed()
+        return segment, added
 
     async def serve(
         self, given: Mapping[str, Any], owner: str, tap_from: str | None = None

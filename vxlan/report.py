@@ -32,6 +32,7 @@ def node_json(node: Node, ring: Mapping[int, int]) -> dict[str, Any]:
         "name": node.config.name,
         "pid": os.getpid(),
         "uptime": round(time.monotonic() - node.began, 3),
+        "kept": node.kept.as_json(),
         "engine": engine_json(node.engine, node.segments.values()),
         "vtep": {
             "local": list(node.local),

@@ -3,9 +3,46 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+
+PATIENCE = 2.0
+"""Seconds that a manager may leave a datagram unread before it counts as out of reach."""
+
+
+def send(lines: Sequence[str], fds: Sequence[int] = ()) -> bool:
+    """Send state lines, and descriptors with them; False where nobody asked for them.
+
+    Raises OSError where the manager cannot be reached.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(PATIENCE)
+        sender.connect(address)
+        socket.send_fds(sender, ["\n".join(lines).encode()], list(fds))
+    return True
+
+
+def barrier() -> None:
+    """Wait until the manager has done all that it was told (sd_notify_barrier(3))."""
+    ours, its = os.pipe()
+    try:
+        try:
+            send(("BARRIER=1",), (its,))
+        finally:
+            os.close(its)
+        select.select([ours], [], [], PATIENCE)
+    except OSError:
+        pass  # it has ended, and closed what it held
+    finally:
+        os.close(ours)
 
 
 def notify(*lines: str) -> bool:
@@ -13,13 +50,8 @@ def notify(*lines: str) -> bool:
 
     A manager that cannot be reached is no reason to fail.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return False
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto("\n".join(lines).encode(), address)
+    with suppress(OSError):
+        return send(lines)
     return True
 
 

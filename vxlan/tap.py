@@ -27,6 +27,9 @@ whoever opens it next, because the kernel never changes that of a device.  Witho
 queue it has no carrier, and neither have the links that share it; a queue that rests
 gets no frame and keeps the carrier.
 
+`adopt` goes on with descriptors that somebody held meanwhile (vxlan/fdstore.py): what
+the kernel sent in the time between still waits in them.
+
 What becomes of a frame when the device is not there for it:
 
     device down      read: nothing to read       write: EIO      -> TAP_DOWN
@@ -46,6 +49,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytun
@@ -59,12 +63,14 @@ VNET_HDR_LEN = 10
 READ_SIZE = VNET_HDR_LEN + 65535 + 18 + 8
 """The longest thing one read returns: an IP packet of 64 KiB with Ethernet and two tags."""
 
+_TUNGETDEVNETNS = 0x54E3
 _TUNSETVNETHDRSZ = 0x400454D8
 _TUNSETOFFLOAD = 0x400454D0
 _TUNSETQUEUE = 0x400454D9
 _TUNGETIFF = 0x800454D2
 _IFF_DETACH_QUEUE = 0x0400
 _SIOCSIFHWADDR = 0x8924
+_SIOCGIFHWADDR = 0x8927
 _SIOCSIFTXQLEN = 0x8943
 _ARPHRD_ETHER = 1
 
@@ -98,6 +104,7 @@ class Tap:
     granted: dict[str, bool] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
     _devices: list[pytun.TunTapDevice] = field(default_factory=list, repr=False)
+    _adopted: bool = False
 
     @classmethod
     def open(
@@ -136,6 +143,51 @@ class Tap:
             raise
         return tap
 
+    @classmethod
+    def adopt(
+        cls,
+        name: str,
+        fds: Sequence[int],
+        *,
+        offload: bool = False,
+        queues: int = 1,
+        persist: bool = False,
+    ) -> Tap:
+        """The TAP behind descriptors that were held while nobody read them.
+
+        `name` is what it was made as; the device may have another one by now, and be in
+        another namespace.  Raises TapError where it is not what `open` would have made,
+        and then the descriptors stay the caller's.
+        """
+        if len(fds) != queues:
+            raise TapError(f"tap {name}: {len(fds)} queues instead of {queues}")
+        devices = {device_of(fd) for fd in fds}
+        if len(devices) != 1 or devices.pop()[1] != _flags(queues > 1 or persist):
+            raise TapError(f"tap {name}: made in another way than now")
+        tap = cls(name, tuple(fds), _adopted=True)
+        for fd in fds:
+            tap._set_queue(fd)
+        tap._set_offload(offload)
+        return tap
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the device is in the namespace of the calling thread (Linux 5.2 tells)."""
+        try:
+            there = fcntl.ioctl(self.fds[0], _TUNGETDEVNETNS)
+        except OSError:
+            return device_of(self.fds[0])[0] == self.name
+        try:
+            return os.path.samestat(os.fstat(there), os.stat("/proc/thread-self/ns/net"))
+        finally:
+            os.close(there)
+
+    @property
+    def mac(self) -> bytes:
+        """The MAC of the device, wherever it is."""
+        answer = fcntl.ioctl(self.fds[0], _SIOCGIFHWADDR, bytes(40))
+        return answer[18:24]
+
     @property
     def fd(self) -> int:
         """The descriptor of the first queue."""
@@ -170,16 +222,11 @@ class Tap:
     @property
     def there(self) -> bool:
         """Whether the device has not been deleted."""
-        return self.flags is not None
-
-    @property
-    def flags(self) -> int | None:
-        """IFF_TAP and so on, of the first descriptor; None if it has no device."""
         try:
-            answer = fcntl.ioctl(self.fds[0], _TUNGETIFF, bytes(40))
-        except OSError:
-            return None
-        return int(struct.unpack_from("H", answer, 16)[0])
+            device_of(self.fds[0])
+        except TapError:
+            return False
+        return True
 
     def rest(self) -> None:
         """Get no frames from now on, and keep the carrier of a persistent device.  OSError."""
@@ -188,6 +235,8 @@ class Tap:
 
     def close(self) -> None:
         """Let go of the device; it vanishes unless persistent.  May be called again."""
+        for fd in self.fds if self._adopted else ():
+            os.close(fd)
         self.fds = ()
         while self._devices:
             self._devices.pop().close()
@@ -197,17 +246,18 @@ class Tap:
     def _add_queues(self, queues: int, persist: bool) -> None:
         if not 1 <= queues <= 256:
             raise TapError(f"tap {self.name}: {queues} queues: the kernel takes 1 to 256")
-        flags = pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR
-        if queues > 1 or persist:
-            flags |= pytun.IFF_MULTI_QUEUE
+        flags = _flags(queues > 1 or persist)
         for index in range(queues):
             exclusive = pytun.IFF_TUN_EXCL if index == 0 and not persist else 0
             device = pytun.TunTapDevice(name=self.name, flags=flags | exclusive)
             self._devices.append(device)
             self.fds += (device.fileno(),)
-            os.set_blocking(device.fileno(), False)
-            os.set_inheritable(device.fileno(), False)
-            fcntl.ioctl(device.fileno(), _TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_LEN))
+            self._set_queue(device.fileno())
+
+    def _set_queue(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_LEN))
         self.granted["vnet_hdr"] = True
 
     def _set_offload(self, wanted: bool) -> None:
@@ -259,6 +309,26 @@ class Tap:
         """An ioctl by name: only right before the device can have been renamed or moved."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             fcntl.ioctl(control, request, struct.pack("16s24s", self.name.encode(), data))
+
+
+def device_of(fd: int) -> tuple[str, int]:
+    """Name and flags (IFF_TAP, ...) of the device behind a descriptor.  Raises TapError."""
+    try:
+        answer = fcntl.ioctl(fd, _TUNGETIFF, bytes(40))
+    except OSError as error:
+        lost = error.errno in _LOST
+        raise TapError("its device was deleted" if lost else "it is no TAP") from None
+    name, flags = struct.unpack_from("16sH", answer)
+    return name.rstrip(b"\0").decode(errors="replace"), flags & _OWN_FLAGS
+
+
+def _flags(many: bool) -> int:
+    """What a TAP is made with, that may have many queues or only one."""
+    several = pytun.IFF_MULTI_QUEUE if many else 0
+    return int(pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | several)
+
+
+_OWN_FLAGS = 0xF | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | pytun.IFF_MULTI_QUEUE
 
 
 def _drop_of(code: int | None) -> Drop:

@@ -31,7 +31,7 @@ from typing import Any
 
 import pytun
 
-from vxlan.tap import Tap, TapError
+from vxlan.tap import Tap, TapError, device_of
 
 TIMEOUT = 10.0
 """Seconds to wait for the owner."""
@@ -113,8 +113,10 @@ def _line(value: object) -> str:
 
 
 def _is_ours(fd: int) -> bool:
-    flags = Tap("", (fd,)).flags
-    return flags is not None and flags & _NEEDED == _NEEDED
+    try:
+        return bool(device_of(fd)[1] & _NEEDED == _NEEDED)
+    except TapError:
+        return False
 
 
 # -- the owner --------------------------------------------------------------------

@@ -124,6 +124,38 @@ def open_receivers(address: str, port: int, options: SocketOptions, count: int) 
     return found
 
 
+def fits_receiver(sock: socket, address: str, port: int, *, shared: bool) -> bool:
+    """Whether a socket that was held is one that `open_receivers` would have made."""
+    try:
+        kind = (sock.family, sock.type, sock.proto)
+        return (
+            kind == (family_of(address), SOCK_DGRAM, IPPROTO_UDP)
+            and sock.getsockname()[:2] == (address, port)
+            and bool(sock.getsockopt(SOL_SOCKET, SO_REUSEPORT)) == shared
+            and not _is_connected(sock)
+        )
+    except OSError:
+        return False
+
+
+def _is_connected(sock: socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def adopt_receivers(found: list[socket], options: SocketOptions) -> list[socket]:
+    """Go on with sockets that were held; what waits in them stays there."""
+    for sock in found:
+        sock.setblocking(False)
+        _set_receiver(sock, sock.family, options)
+        if sock.family == AF_INET6:
+            try_option(sock, IPPROTO_UDP, _UDP_NO_CHECK6_RX, int(options.udp6zerocsumrx))
+    return found
+
+
 def open_receiver(
     address: str, port: int, options: SocketOptions, *, shared: bool = False
 ) -> socket:
@@ -148,7 +180,7 @@ def open_receiver(
 
 def _set_receiver(sock: socket, family: int, options: SocketOptions) -> None:
     if family == AF_INET6:
-        sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        try_option(sock, IPPROTO_IPV6, IPV6_V6ONLY, 1)  # refused once it is bound
         options.apply(sock, "TOS of what is received", IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
         if options.udp6zerocsumrx:
             options.apply(sock, "udp6zerocsumrx", IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1)

@@ -40,7 +40,7 @@ from __future__ import annotations
 import ipaddress
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from socket import (
     AF_INET,
     AF_INET6,
@@ -62,6 +62,7 @@ from vxlan.udpsock import (
     UDP_GRO,
     SocketOptions,
     UnderlayError,
+    adopt_receivers,
     drops_of,
     family_of,
     open_receivers,
@@ -100,11 +101,13 @@ class Underlay:
         rcvbuf: int = 0,
         gro: bool = False,
         queues: int = 1,
+        held: Mapping[str, list[socket]] | None = None,
     ) -> None:
         """Open everything.  Raises UnderlayError.
 
         The first address of each family is the source of what is sent.  srcport
         is inclusive; rcvbuf in bytes, 0 = as much as the kernel grants, up to 32 MiB.
+        `held` are receivers by their address that were bound before, `queues` for each.
         """
         options = SocketOptions(udpcsum, udp6zerocsumtx, udp6zerocsumrx, rcvbuf, gro)
         self.local = tuple(dict.fromkeys(_canonical(address) for address in local))
@@ -122,7 +125,7 @@ class Underlay:
         self._errors = select.epoll()
         self.error_fd = self._errors.fileno()
         try:
-            self._open(options, srcport, pool, queues)
+            self._open(options, srcport, pool, queues, held or {})
         except BaseException:
             self.close()
             raise
@@ -253,14 +256,22 @@ class Underlay:
     # -- opening ------------------------------------------------------------------------
 
     def _open(
-        self, options: SocketOptions, srcport: tuple[int, int], size: int, queues: int
+        self,
+        options: SocketOptions,
+        srcport: tuple[int, int],
+        size: int,
+        queues: int,
+        held: Mapping[str, list[socket]],
     ) -> None:
         if not self.local:
             raise UnderlayError("underlay: no local address: give --local or --dev")
         if not 1 <= srcport[0] <= srcport[1] <= 65535 or size < 1:
             raise UnderlayError(f"underlay: srcport {srcport[0]}-{srcport[1]} is no range of ports")
         for address in self.local:
-            self.receivers += tuple(open_receivers(address, self.port, options, queues))
+            if address in held:
+                self.receivers += tuple(adopt_receivers(held[address], options))
+            else:
+                self.receivers += tuple(open_receivers(address, self.port, options, queues))
         for address in self.local:
             if family_of(address) not in self._pools:
                 self._add_pool(address, srcport, size, options)

@@ -55,6 +55,8 @@ def _print_node(page: Page, node: dict[str, Any]) -> None:
     vtep = node["vtep"]
     page.heading(f"node {node['name']}")
     page.fact("running", f"{output.span(node['uptime'])}, pid {node['pid']}")
+    if "kept" in node:
+        _print_kept(page, node["kept"])
     _print_engine(page, node["engine"])
     low, high = vtep["srcport"]
     page.fact("local", f"{', '.join(vtep['local'])} port {vtep['dstport']}")
@@ -66,6 +68,17 @@ def _print_node(page: Page, node: dict[str, Any]) -> None:
     for segment in node["segments"]:
         page.gap()
         _print_segment(page, segment)
+
+
+def _print_kept(page: Page, kept: dict[str, Any]) -> None:
+    """What a node that is killed would lose; and how often it was restarted, if that is known."""
+    if kept["by"] is None:
+        page.fact("kept", "nothing: if it is killed, packets are lost (`pyvxlan up --restart`)")
+        return
+    text = f"{kept['descriptors']} descriptors by {kept['by']}, restarted {kept['restarts']} times"
+    page.fact(
+        "kept", "; ".join((text, *kept["fallbacks"])), "warn" if kept["fallbacks"] else "plain"
+    )
 
 
 def _print_engine(page: Page, engine: dict[str, Any]) -> None:

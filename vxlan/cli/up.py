@@ -71,8 +71,13 @@ def _flags(command: F) -> F:
 @click.command()
 @click.argument("config", required=False)
 @_flags
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Start it again at once if it is killed or crashes; no packet is lost meanwhile.",
+)
 @verbosity_options
-def up(config: str | None, **flags: Any) -> int:
+def up(config: str | None, restart: bool, **flags: Any) -> int:
     """Run a node in the foreground until SIGTERM or SIGINT; SIGHUP reloads.
 
     CONFIG is a name (/etc/pyvxlan/NAME.toml) or a path.  Flags describe a node of
@@ -82,14 +87,21 @@ def up(config: str | None, **flags: Any) -> int:
     pyvxlan up --vni 42 --local 192.0.2.1 --remote 192.0.2.2 \\
                --bridge br42 --address 10.42.0.1/24
     """
+    from vxlan.fdstore import FdStore, held_by_parent
+
+    if restart and not held_by_parent(os.environ):
+        holder = [sys.executable, "-P", "-m", "vxlan.holder", *sys.argv[1:]]
+        os.execv(sys.executable, holder)  # which starts this very command as its child
+    store = FdStore(os.environ)
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     node = _from_file(config, given) if config else _from_flags(given)
-    _check_host(node)
+    if not store.offers:  # what was checked then holds now, and what is kept is in nobody's way
+        _check_host(node)
     from vxlan.cli import logs
     from vxlan.node import run_node
 
     logs.to_stderr()
-    return run_node(node)
+    return run_node(node, store)
 
 
 def _from_file(name_or_path: str, given: dict[str, Any]) -> NodeConfig:

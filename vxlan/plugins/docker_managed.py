@@ -1,8 +1,9 @@
 """The plugin as Docker itself runs it: `docker plugin enable pyvxlan`.
 
 Docker starts one process in a container of its own, without systemd.  So this one takes
-care of the node as well: it starts it when the host's address is known, and again
-whenever it ends.  What the plugin is told comes by `docker plugin set`:
+care of the node as well: it starts it when the host's address is known, with a parent that
+starts it again when it is killed (vxlan/holder.py), and both whenever they end.  What the
+plugin is told comes by `docker plugin set`:
 
     LOCAL     the underlay address; otherwise the host's in its swarm
     DSTPORT   the UDP port, the same on every host
@@ -70,7 +71,7 @@ class Carrier:
             self._ended.wait(PAUSE)
 
     def _run_once(self, path: Path) -> None:
-        command = [sys.executable, "-m", "vxlan", "up", str(path)]
+        command = [sys.executable, "-m", "vxlan", "up", "--restart", str(path)]
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         if self._ended.is_set():
             self._child.terminate()
