@@ -136,11 +136,11 @@ class Machine:
         file = self.folder / f"{name}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
-    def start_node(self, name: str = "docker") -> None:
+    def start_node(self, name: str = "docker", *flags: str) -> None:
         """`pyvxlan up` of the file NAME.toml, until it answers."""
         line = f"node {name}: "  # a node that was killed leaves its socket
         said = self.log("node").count(line)
-        self.start("node", [*PYVXLAN, "up", str(self.folder / f"{name}.toml")])
+        self.start("node", [*PYVXLAN, "up", *flags, str(self.folder / f"{name}.toml")])
         self.wait("node", lambda: self.log("node").count(line) > said)
 
     def wait(self, name: str, condition: Any) -> None:

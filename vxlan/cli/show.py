@@ -75,7 +75,7 @@ def _print_kept(page: Page, kept: dict[str, Any]) -> None:
     if kept["by"] is None:
         page.fact("kept", "nothing: if it is killed, packets are lost (`pyvxlan up --restart`)")
         return
-    text = f"{kept['descriptors']} descriptors by {kept['by']}, restarted {kept['restarts']} times"
+    text = f"{kept['descriptors']} descriptors by {kept['by']}, restarts: {kept['restarts']}"
     page.fact(
         "kept", "; ".join((text, *kept["fallbacks"])), "warn" if kept["fallbacks"] else "plain"
     )

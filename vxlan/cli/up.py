@@ -74,7 +74,7 @@ def _flags(command: F) -> F:
 @click.option(
     "--restart",
     is_flag=True,
-    help="Start it again at once if it is killed or crashes; no packet is lost meanwhile.",
+    help="Start it again at once if it is killed or crashes; packets wait meanwhile.",
 )
 @verbosity_options
 def up(config: str | None, restart: bool, **flags: Any) -> int:
