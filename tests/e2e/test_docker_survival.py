@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -177,6 +178,35 @@ def test_a_network_with_a_bridge_outlives_the_node_too(hosts: Hosts) -> None:
     finally:
         a.remove_containers()
         a.docker("network", "rm", "bridged")
+
+
+def test_packets_wait_for_a_node_that_is_killed(
+    pair: tuple[DockerHost, DockerHost, str, str],
+) -> None:
+    a, _, _, there = pair
+    a.kill("node", signal.SIGTERM)
+    a.start_node("docker", "--restart")
+    wait_until(lambda: ping(a, "c1", there, 1), 30, "the segment to be asked for again")
+    said: list[str] = []
+    # not so often that the answers that waited overflow the 7 KiB that busybox has for them
+    command = ("ping", "-c", "50", "-i", "0.1", "-W", "9", there)
+    pinging = threading.Thread(target=lambda: said.append(a.exec("c1", *command)))
+    pinging.start()
+    holder = (a.folder / "node.pid").read_text().strip()
+    for times in (1, 2):
+        (node,) = a.run("cat", f"/proc/{holder}/task/{holder}/children").split()
+        a.run("sh", "-c", f"kill -9 {int(node)}")
+        wait_until(partial(went_on, a, times), 30, "it to be back")
+    pinging.join()
+    found = re.search(r"(\d+) packets received", said[0])
+    assert found is not None
+    assert int(found[1]) >= 50 - 2, said  # each may have had one in its hands
+    a.kill("node", signal.SIGTERM)
+    a.start_node()
+
+
+def went_on(host: DockerHost, times: int) -> bool:
+    return host.log("node").count("going on with what") >= times
 
 
 def received(host: DockerHost) -> int:
