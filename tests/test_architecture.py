@@ -32,7 +32,7 @@ LAYERS = {
     """,
     "edges": """
         tap* underlay* udpsock port* burst patherror net* host capabilities sdnotify bounded
-        fdstore fdstate
+        fdstore fdstate unixsock
         pcap* middleware*
     """,
     "python engine": "pyengine*",

@@ -35,6 +35,7 @@ from pathlib import Path
 from shutil import chown
 from typing import Any
 
+from vxlan import unixsock
 from vxlan.api import MAX_REQUEST, ApiError, listener
 from vxlan.api_stream import Events, Stream, line_of
 
@@ -273,15 +274,13 @@ def _locked(folder: Path) -> Iterator[None]:
 def _listen(path: Path) -> socket.socket:
     """A listening socket that is nobody else's from the first moment."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    umask = os.umask(0o177)
     try:
-        listening.bind(str(path))
-        listening.listen(MAX_CLIENTS)
+        with unixsock.private():
+            listening.bind(str(path))
+            listening.listen(MAX_CLIENTS)
     except OSError:
         listening.close()
         raise
-    finally:
-        os.umask(umask)
     return listening
 
 

@@ -35,7 +35,8 @@ import sys
 import time
 from contextlib import suppress
 
-from vxlan import api
+from vxlan import api, sdnotify, unixsock
+from vxlan.fdstore import FIRST, HOLDER
 
 MAX_HELD = 512
 """Descriptors; the node is told by $FDSTORE."""
@@ -94,10 +95,9 @@ class Holder:
 
     def _listen(self) -> None:
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _sweep(self._path)
-        before = os.umask(0o177)
-        self._socket.bind(str(self._path))
-        os.umask(before)
+        _sweep()
+        with unixsock.private():
+            self._socket.bind(str(self._path))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.setblocking(False)
 
@@ -138,10 +138,10 @@ class Holder:
         os.execve(self._command[0], self._command, self._environ(parent))
 
     def _offer(self) -> None:
-        """Give the node its descriptors, from 3 on."""
-        above = 3 + len(self._held)
+        """Give the node its descriptors, from FIRST on."""
+        above = FIRST + len(self._held)
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for _, fd in self._held]
-        for fd, wanted in zip(high, range(3, above), strict=True):
+        for fd, wanted in zip(high, range(FIRST, above), strict=True):
             os.dup2(fd, wanted)
 
     def _environ(self, parent: int) -> dict[str, str]:
@@ -157,7 +157,7 @@ class Holder:
             **({"WATCHDOG_PID": own} if self._watched else {}),
             "NOTIFY_SOCKET": str(self._path),
             "FDSTORE": str(MAX_HELD),
-            "PYVXLAN_HOLDER": str(parent),
+            HOLDER: str(parent),
         }
 
     # -- what it tells -----------------------------------------------------------------------
@@ -194,12 +194,10 @@ class Holder:
         return []
 
     def _forward(self, lines: list[str]) -> None:
-        if not lines or not self._outer.startswith(("/", "@")):
-            return
-        address = "\0" + self._outer[1:] if self._outer[0] == "@" else self._outer
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            sender.sendto("\n".join(lines).encode(), address)
+        """At once or not at all: the node must not wait for somebody outside."""
+        with suppress(OSError):
+            if lines:
+                sdnotify.send(lines, to=self._outer, patience=0)
 
     # -- signals -----------------------------------------------------------------------------
 
@@ -227,7 +225,7 @@ def _ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[list[int], int]
     return list(fds), sender
 
 
-def _sweep(own: os.PathLike[str]) -> None:
+def _sweep() -> None:
     """Remove the sockets of holders that were killed."""
     for path in api.runtime_dir().glob("holder-*.notify"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:

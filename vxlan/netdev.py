@@ -62,6 +62,7 @@ __all__ = [
     "add_route",
     "addresses",
     "blackhole_own_packets",
+    "by_name",
     "carriers",
     "check_ifname",
     "create_bridge",
@@ -145,6 +146,11 @@ def links(netns: str | None = None) -> list[Link]:
     """All links of a namespace, in the kernel's order."""
     with netlink(netns, "links") as session:
         return [_link_of(message) for message in session.get_links()]
+
+
+def by_name(netns: str | None = None) -> dict[str, Link]:
+    """All links of a namespace by their names."""
+    return {link.name: link for link in links(netns)}
 
 
 def link(name: str, netns: str | None = None) -> Link:

@@ -365,7 +365,7 @@ def _seen(remotes: Iterable[str]) -> tuple[dict[str, Link], dict[str, Path | Non
     """All links by name, and the ways to remotes.  Blocks."""
     links: dict[str, Link] = {}
     with suppress(NetdevError):  # whoever needs one asks again, and tells
-        links = {link.name: link for link in netdev.links()}
+        links = netdev.by_name()
     return links, overlay_mtu.ways_to(remotes)
 
 

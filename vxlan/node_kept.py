@@ -205,7 +205,7 @@ class Kept:
         before = self._before
         for one in before.get("segments", ()):
             try:
-                await Segments(node).restore(one)
+                await Segments(node).serve_asked(one)
             except ApiError as error:
                 log.warning("segment %s, added by command: %s", one.get("vni"), error)
         for vni, lists in before.get("remotes", {}).items():

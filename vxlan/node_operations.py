@@ -292,7 +292,7 @@ class Operations:
 def _lost_in_ring(taps: Mapping[int, str]) -> dict[int, int]:
     """VNI -> frames that found the queue of its TAP full; the kernel counts them."""
     try:
-        links = {link.name: link for link in netdev.links()}
+        links = netdev.by_name()
     except netdev.NetdevError:
         return {}
     return {vni: links[name].stats.tx_dropped for vni, name in taps.items() if name in links}

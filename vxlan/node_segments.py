@@ -54,10 +54,10 @@ class Segments:
         """Serve one more segment; the keys are those of a [[segment]], `owner` and `tap_from`."""
         asked = {key: value for key, value in args.items() if value is not None}
         async with self._node.changing:
-            segment, added = await self.restore(asked)
+            segment, added = await self.serve_asked(asked)
         return {"added": added, "segment": report.segment_json(segment, 0)}
 
-    async def restore(self, asked: Mapping[str, Any]) -> tuple[NodeSegment, bool]:
+    async def serve_asked(self, asked: Mapping[str, Any]) -> tuple[NodeSegment, bool]:
         """The segment that was asked for, and whether it is new.  The caller holds `changing`.
 
         Its owner need not ask again after the node was killed (vxlan/node_kept.py).
@@ -183,8 +183,7 @@ def _refuse_another(
         text = f"VNI {config.vni} is taken by {_whose(there)}: choose another"
         raise ApiError(text, "conflict")
     if there.config != config or there.tap_from != tap_from:
-        changed = [*differences(there.config, config), f"segment {config.vni}: tap_from"]
-        what = changed[0]
+        what = [*differences(there.config, config), f"segment {config.vni}: tap_from"][0]
         text = f"{what}: it is served already and differs: delete it first"
         raise ApiError(text, "conflict")
 

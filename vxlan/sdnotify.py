@@ -13,18 +13,25 @@ PATIENCE = 2.0
 """Seconds that a manager may leave a datagram unread before it counts as out of reach."""
 
 
-def send(lines: Sequence[str], fds: Sequence[int] = ()) -> bool:
+def send(
+    lines: Sequence[str],
+    fds: Sequence[int] = (),
+    *,
+    to: str | None = None,
+    patience: float = PATIENCE,
+) -> bool:
     """Send state lines, and descriptors with them; False where nobody asked for them.
 
-    Raises OSError where the manager cannot be reached.
+    `to` is an address as in $NOTIFY_SOCKET, whose value it is otherwise; `patience` the
+    seconds to wait for room.  Raises OSError where the manager cannot be reached.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get("NOTIFY_SOCKET", "") if to is None else to
     if not address.startswith(("/", "@")):
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.settimeout(PATIENCE)
+        sender.settimeout(patience)
         sender.connect(address)
         socket.send_fds(sender, ["\n".join(lines).encode()], list(fds))
     return True

@@ -70,7 +70,6 @@ _TUNSETQUEUE = 0x400454D9
 _TUNGETIFF = 0x800454D2
 _IFF_DETACH_QUEUE = 0x0400
 _SIOCSIFHWADDR = 0x8924
-_SIOCGIFHWADDR = 0x8927
 _SIOCSIFTXQLEN = 0x8943
 _ARPHRD_ETHER = 1
 
@@ -97,14 +96,15 @@ class Tap:
     fds       one descriptor for each queue, non-blocking
     granted   what the kernel granted, by the word of `fallbacks`
     fallbacks one sentence for each thing that was wanted and not granted
+    adopted   somebody else opened it: the bare descriptors are ours to close
     """
 
     name: str
     fds: tuple[int, ...]
     granted: dict[str, bool] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
+    adopted: bool = False
     _devices: list[pytun.TunTapDevice] = field(default_factory=list, repr=False)
-    _adopted: bool = False
 
     @classmethod
     def open(
@@ -164,7 +164,7 @@ class Tap:
         devices = {device_of(fd) for fd in fds}
         if len(devices) != 1 or devices.pop()[1] != _flags(queues > 1 or persist):
             raise TapError(f"tap {name}: made in another way than now")
-        tap = cls(name, tuple(fds), _adopted=True)
+        tap = cls(name, tuple(fds), adopted=True)
         for fd in fds:
             tap._set_queue(fd)
         tap._set_offload(offload)
@@ -181,12 +181,6 @@ class Tap:
             return os.path.samestat(os.fstat(there), os.stat("/proc/thread-self/ns/net"))
         finally:
             os.close(there)
-
-    @property
-    def mac(self) -> bytes:
-        """The MAC of the device, wherever it is."""
-        answer = fcntl.ioctl(self.fds[0], _SIOCGIFHWADDR, bytes(40))
-        return answer[18:24]
 
     @property
     def fd(self) -> int:
@@ -235,7 +229,7 @@ class Tap:
 
     def close(self) -> None:
         """Let go of the device; it vanishes unless persistent.  May be called again."""
-        for fd in self.fds if self._adopted else ():
+        for fd in self.fds if self.adopted else ():
             os.close(fd)
         self.fds = ()
         while self._devices:

@@ -20,7 +20,6 @@ Everything here blocks, the node for TIMEOUT at the most.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
@@ -105,7 +104,7 @@ def _accepted(name: str, answer: bytes, fds: list[int]) -> Tap:
         raise TapError(f"tap {name}: what its owner handed over is no such TAP: update both")
     for fd in fds:
         os.set_blocking(fd, False)
-    return Tap(name, tuple(fds), granted, fallbacks, [io.FileIO(fd, "r+") for fd in fds])
+    return Tap(name, tuple(fds), granted, fallbacks, adopted=True)
 
 
 def _line(value: object) -> str:

@@ -213,20 +213,24 @@ def received(host: DockerHost) -> int:
     return int(host.exec("c2", "stat", "-c", "%s", "/got"))
 
 
+def assert_back(host: DockerHost, address: str, there: str) -> None:
+    """What is restarted always has its address, what is not can be started, both reach `there`."""
+    wait_until(lambda: host.docker("ps", "-q", "--filter", "name=always"), 30, "it to be back")
+    assert host.address("always", "net") == address
+    assert ping(host, "always", there)
+    host.docker("start", "c1")
+    assert ping(host, "c1", there)
+
+
 def test_a_dockerd_that_is_killed_leaves_no_orphan(
     pair: tuple[DockerHost, DockerHost, str, str],
 ) -> None:
     a, _, _, there = pair
-    a.docker("run", "-d", "--stop-signal", "KILL", "--name", "always", "--network", "net",
-             "--ip", "10.42.0.77", "--restart", "always", "box:1", "sleep", "9999")  # fmt: skip
+    a.container("always", "net", "--ip", "10.42.0.77", "--restart", "always")
     a.kill("dockerd")
     a.run("rm", "-f", "/run/docker.pid")
     a.start_dockerd()
-    wait_until(lambda: a.docker("ps", "-q", "--filter", "name=always"), 30, "it to be back")
-    assert a.address("always", "net") == "10.42.0.77"
-    assert ping(a, "always", there)
-    a.docker("start", "c1")
-    assert ping(a, "c1", there)
+    assert_back(a, "10.42.0.77", there)
     wait_until(lambda: len(endpoints(a)) == 2, 60, "the orphans to be collected", interval=1)
     assert a.links() == {"vxlan42"}
     assert sandboxes(a) == {f"/run/docker/netns/{name}" for name in namespaces(a)}
@@ -236,14 +240,9 @@ def test_a_host_that_boots_anew_has_its_networks_and_containers_back(
     pair: tuple[DockerHost, DockerHost, str, str],
 ) -> None:
     a, _, _, there = pair
-    a.docker("run", "-d", "--stop-signal", "KILL", "--name", "always", "--network", "net",
-             "--ip", "10.42.0.78", "--restart", "always", "box:1", "sleep", "9999")  # fmt: skip
+    a.container("always", "net", "--ip", "10.42.0.78", "--restart", "always")
     a.reboot()
-    wait_until(lambda: a.docker("ps", "-q", "--filter", "name=always"), 30, "it to be back")
-    assert a.address("always", "net") == "10.42.0.78"
-    assert ping(a, "always", there)
-    a.docker("start", "c1")
-    assert ping(a, "c1", there)
+    assert_back(a, "10.42.0.78", there)
     assert len(endpoints(a)) == 2
 
 

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from functools import partial
 
 from vxlan import netdev
-from vxlan.bench.world import OVERLAY, Site
+from vxlan.bench.world import OVERLAY, VNI, Site
 from vxlan.lab import Host, Namespace, segment
 from vxlan.lab.topology import LINK
 from vxlan.netchild import create_child
 
-VNI = 42
 DEVICE = f"vxlan{VNI}"
 
 
@@ -35,8 +34,7 @@ def _joined(join: Callable[[Host, Namespace], None], site: Site) -> None:
     site.place([site.bare(number) for number in "12"], OVERLAY)
     for host, station, cidr in zip(site.hosts, site.stations, OVERLAY, strict=True):
         join(host, station)
-        netdev.add_address(LINK, cidr, netns=station.name)
-        netdev.set_up(LINK, netns=station.name)
+        site.address(station, cidr)
 
 
 tap = partial(_joined, _whole)

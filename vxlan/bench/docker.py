@@ -76,6 +76,5 @@ def _children(site: Site, kind: Literal["macvlan", "ipvlan"], cidrs: tuple[str, 
     made = [site.bare(number) for number in "12"]
     for host, station, cidr in zip(site.hosts, made, cidrs, strict=True):
         create_child(kind, LINK, LINK, host.name, station.name)
-        netdev.add_address(LINK, cidr, netns=station.name)
-        netdev.set_up(LINK, netns=station.name)
+        site.address(station, cidr)
     site.place(made, cidrs)

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from vxlan import netdev
 from vxlan.bench import attach, docker, plugin, tools
-from vxlan.bench.world import Site
+from vxlan.bench.world import VNI, Site
 from vxlan.lab import segment
 from vxlan.lab.topology import LINK
 
-VNI = 42
 VXLAN_OVERHEAD = 50
 """IPv4, UDP, VXLAN and the inner Ethernet header."""
 

@@ -12,7 +12,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from vxlan import netdev
-from vxlan.bench.world import OVERLAY, READY_TIMEOUT, Site
+from vxlan.bench.world import OVERLAY, READY_TIMEOUT, VNI, Site
 from vxlan.lab import Host, LabError, Namespace, Node, wait_until
 from vxlan.lab.topology import LINK
 from vxlan.plugins.unix_http import UnixConnection
@@ -39,7 +39,7 @@ class _Plugin:
     """`pyvxlan docker serve` on one host."""
 
     def __init__(self, site: Site, host: Host, node: Node) -> None:
-        self._host = host
+        self._site, self._host = site, host
         self._path = site.folder(host) / f"{host.name}.sock"
         made = Namespace(f"{host.name}-docker")  # the plugin's own, which it would leave behind
         site.lab.adopt(made)
@@ -50,7 +50,7 @@ class _Plugin:
 
     def join(self, station: Namespace, cidr: str, peer: str, attach: str) -> None:
         """A network with one container in it."""
-        options = {"vni": "42", "remotes": peer, "attach": attach}
+        options = {"vni": str(VNI), "remotes": peer, "attach": attach}
         network = {"NetworkID": NETWORK}
         endpoint = {**network, "EndpointID": ENDPOINT, "SandboxKey": f"/run/netns/{station.name}"}
         pool = str(ip_interface(cidr).network)
@@ -69,8 +69,7 @@ class _Plugin:
         netdev.move(link, station.name, netns=self._host.name)
         netdev.rename(link, LINK, netns=station.name)
         netdev.set_mac(LINK, mac_bytes(mac), netns=station.name)
-        netdev.add_address(LINK, cidr, netns=station.name)
-        netdev.set_up(LINK, netns=station.name)
+        self._site.address(station, cidr)
 
     def _ask(self, method: str, **body: Any) -> dict[str, Any]:
         connection = UnixConnection(str(self._path), TIMEOUT)

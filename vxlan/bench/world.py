@@ -33,6 +33,7 @@ from vxlan.bench.generator import LoadError
 from vxlan.lab import Host, Lab, LabError, Namespace, wait_until
 from vxlan.lab.topology import LINK
 
+VNI = 42
 UNDERLAY = ("192.0.2.1/24", "192.0.2.2/24")
 OVERLAY = ("10.42.0.11/16", "10.42.0.12/16")
 STOP_TIMEOUT = 5.0
@@ -98,6 +99,11 @@ class Site:
     def place(self, stations: Sequence[Namespace], cidrs: Sequence[str]) -> None:
         """Say which namespaces are the containers, and their addresses."""
         self.stations, self.cidrs = tuple(stations), tuple(cidrs)
+
+    def address(self, station: Namespace, cidr: str) -> None:
+        """Give a container's link its address, and set it up."""
+        netdev.add_address(LINK, cidr, netns=station.name)
+        netdev.set_up(LINK, netns=station.name)
 
     def bare(self, number: str) -> Namespace:
         """A container that is not behind a bridge."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socketserver
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vxlan import unixsock
 from vxlan.bounded import BoundedThreads
 
 
@@ -22,11 +22,8 @@ class PrivateServer(BoundedThreads, socketserver.UnixStreamServer):
 
     def server_bind(self) -> None:
         """Nobody else's from the first moment."""
-        umask = os.umask(0o177)
-        try:
+        with unixsock.private():
             super().server_bind()
-        finally:
-            os.umask(umask)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or spoke something else, is no trouble of ours."""
